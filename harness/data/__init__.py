@@ -1,0 +1,26 @@
+"""Text made ready for a model: documents, windows, the batch plan, and the data module."""
+
+from harness.data.batch import IGNORED, WindowBatch
+from harness.data.corpus import Corpus, CorpusRecord, Unit
+from harness.data.documents import Document, wikitext_detokenizer
+from harness.data.files import absolute_paths
+from harness.data.module import TextDataModule, TokenSource
+from harness.data.plan import SENTINEL, plan_batches
+from harness.data.windows import Layout, Window
+
+__all__ = [
+    "IGNORED",
+    "SENTINEL",
+    "Corpus",
+    "CorpusRecord",
+    "Document",
+    "Layout",
+    "TextDataModule",
+    "TokenSource",
+    "Unit",
+    "Window",
+    "WindowBatch",
+    "absolute_paths",
+    "plan_batches",
+    "wikitext_detokenizer",
+]

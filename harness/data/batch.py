@@ -1,0 +1,88 @@
+"""Batches of windows as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from harness.data.plan import SENTINEL, PlannedBatch
+from harness.data.windows import Window
+
+IGNORED = -100
+"""Target of a position that is not scored."""
+
+
+@dataclass
+class WindowBatch:
+    """A batch of windows, padded on the right. B windows, T ids.
+
+    Args:
+        number: Place in the batch plan, -1 for a sentinel, which counts for nothing.
+        windows: Window of each row, [B] int64; -1 in a sentinel.
+        units: Unit of resampling of each row, [B] int64; -1 in a sentinel.
+        input_ids: What the model sees, [B, T] int64.
+        attention_mask: 1 at ids, 0 at padding, [B, T] int64.
+        targets: The id that follows each position, [B, T] int64; -100 where none is scored.
+    """
+
+    number: int
+    windows: Tensor
+    units: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    targets: Tensor
+
+
+class WindowRows(Dataset[WindowBatch]):
+    """Windows by batch: the index is a planned batch, the item its tensors.
+
+    Args:
+        tokens: Token ids of each document, [n] each.
+        windows: The windows, which their place in this list numbers.
+        unit_of: Unit of resampling of each window.
+        bos_id: The id in front of windows that have a BOS.
+        pad_id: The id that fills rows up; masked, so that any will do.
+    """
+
+    def __init__(
+        self,
+        tokens: list[Tensor],
+        windows: list[Window],
+        unit_of: list[int],
+        *,
+        bos_id: int | None,
+        pad_id: int = 0,
+    ) -> None:
+        self._tokens = tokens
+        self._windows = windows
+        self._unit_of = unit_of
+        self._bos_id = bos_id
+        self._pad_id = pad_id
+
+    def __getitem__(self, batch: PlannedBatch) -> WindowBatch:
+        """Makes the tensors of one planned batch."""
+        number, indices = batch
+        if number == SENTINEL:
+            return self._sentinel()
+        windows = [self._windows[index] for index in indices]
+        shape = (len(windows), max(window.length for window in windows))
+        input_ids = torch.full(shape, self._pad_id, dtype=torch.int64)
+        attention_mask = torch.zeros(shape, dtype=torch.int64)
+        targets = torch.full(shape, IGNORED, dtype=torch.int64)
+        for place, window in enumerate(windows):
+            row = window.row(self._tokens[window.document], self._bos_id)
+            length = window.length
+            input_ids[place, :length] = row[:-1]
+            attention_mask[place, :length] = 1
+            targets[place, length - window.scored : length] = row[len(row) - window.scored :]
+        units = torch.tensor([self._unit_of[index] for index in indices])
+        return WindowBatch(number, torch.tensor(indices), units, input_ids, attention_mask, targets)
+
+    def _sentinel(self) -> WindowBatch:
+        # The one position is not masked: attention over nothing would give NaN.
+        none = torch.tensor([SENTINEL])
+        one = torch.ones(1, 1, dtype=torch.int64)
+        return WindowBatch(SENTINEL, none, none, one * self._pad_id, one, one * IGNORED)

@@ -1,0 +1,238 @@
+"""A corpus made ready: token ids, windows, units of resampling, the batch plan, and its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from harness.data.batch import WindowRows
+from harness.data.documents import Document, Join
+from harness.data.plan import plan_batches
+from harness.data.windows import BosPlace, BosPolicy, Kind, Layout, Window
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TOKENIZED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the bootstrap draws: a document or, in a joined corpus, a block of windows.
+
+    Args:
+        name: The document's name, or the range of windows.
+        tokens: Scored tokens.
+        words: Words of the raw document; None for a block, and where not every token is scored.
+        bytes: UTF-8 bytes of the raw document; None in the same cases.
+    """
+
+    name: str
+    tokens: int
+    words: int | None
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class CorpusRecord:
+    """What was scored, as it stands in ``results.json``.
+
+    Args:
+        dataset: Hub id, ``demo``, or the path(s).
+        split: The split that was read; ``all`` for local files that have none.
+        documents: Documents that are scored, or rows that were joined.
+        windows: Number of windows.
+        tokens: Number of scored tokens.
+        words: Words of the raw text; None where not every token is scored.
+        bytes: UTF-8 bytes of the raw text; None where not every token is scored.
+        max_length: Most ids a model sees at once.
+        stride: Tokens from one window to the next.
+        join: ``document`` or ``corpus``.
+        bos: Where a BOS stands: ``window``, ``start`` or ``none``.
+        windows_kind: ``rolling``, ``strided`` or ``chunks``.
+    """
+
+    dataset: str | list[str]
+    split: str
+    documents: int
+    windows: int
+    tokens: int
+    words: int | None
+    bytes: int | None
+    max_length: int
+    stride: int
+    join: Join
+    bos: BosPlace
+    windows_kind: Kind
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One split, ready to be scored or trained on.
+
+    Args:
+        windows: The windows; their place in this list is their number everywhere.
+        units: Units of resampling; a place in this list is a unit's number everywhere.
+        covered: Whether every token of every document is scored, so that words and bytes count.
+        rows: The windows as tensors, by planned batch.
+        plan: Batches of window numbers, independent of the number of processes.
+        record: What stands in ``results.json``.
+    """
+
+    windows: list[Window]
+    units: list[Unit]
+    covered: bool
+    rows: WindowRows
+    plan: list[list[int]]
+    record: CorpusRecord
+
+
+def resolve_bos(
+    policy: BosPolicy, tokenizer: PreTrainedTokenizerBase
+) -> tuple[BosPlace, int | None]:
+    """Settles where a BOS stands and which token it is: BOS or, for want of one, EOS.
+
+    ``auto`` is ``window`` for a tokenizer that adds a BOS by itself, as such models expect one in
+    every window; else ``start`` if there is a BOS or EOS token; else ``none``.
+
+    Raises:
+        ConfigError: A BOS is asked for, and the tokenizer has neither BOS nor EOS.
+    """
+    token = tokenizer.bos_token_id
+    token = tokenizer.eos_token_id if token is None else token
+    if policy == "none" or (policy == "auto" and token is None):
+        return "none", None
+    if token is None:
+        reason = "the tokenizer has neither a BOS nor an EOS token; use none"
+        raise ConfigError("data.bos", policy, reason)
+    if policy == "auto":
+        return ("window" if _adds_bos(tokenizer) else "start"), int(token)
+    return policy, int(token)
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Tensor]:
+    """Tokenizes texts without special tokens, whatever the tokenizer adds by itself.
+
+    Returns:
+        Ids of each text, [n] int32; n may exceed what the model can see, windows are cut later.
+    """
+    encoded = []
+    for first in range(0, len(texts), _TOKENIZED_AT_ONCE):
+        batch = tokenizer(
+            texts[first : first + _TOKENIZED_AT_ONCE],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        encoded += [torch.tensor(ids, dtype=torch.int32) for ids in batch["input_ids"]]
+    return encoded
+
+
+def build_corpus(
+    documents: list[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    layout: Layout,
+    *,
+    bos_id: int | None,
+    batch_size: int,
+    join: Join,
+    dataset: str | list[str],
+    split: str,
+) -> Corpus:
+    """Tokenizes documents and cuts them into windows.
+
+    Documents that tokenize to nothing are left out; those too short to score keep the corpus from
+    counting as covered.
+
+    Args:
+        documents: What is scored; a single one where ``join`` is ``corpus``.
+        tokenizer: The model's tokenizer.
+        layout: How windows are cut.
+        bos_id: The token that stands for BOS, where ``layout`` wants one.
+        batch_size: Windows per batch.
+        join: What ``documents`` were made by.
+        dataset: For the record.
+        split: For the record.
+
+    Raises:
+        ConfigError: Nothing is left to score.
+    """
+    tokens = encode(tokenizer, [document.text for document in documents])
+    cut = [layout.cut(len(ids), place) for place, ids in enumerate(tokens)]
+    windows = [window for part in cut for window in part]
+    total = sum(len(ids) for ids in tokens)
+    if not total:
+        raise ConfigError("data.dataset", dataset, f"no text in it (split {split})")
+    if not windows:
+        reason = f"no document is long enough to score ({total} tokens in all)"
+        raise ConfigError("data.max_length", layout.max_length, f"{reason}; choose a smaller one")
+    scored = sum(window.scored for window in windows)
+    covered = scored == total
+    # Named by document, as ``unit_of`` counts only documents that have windows.
+    used = [document for document, part in zip(documents, cut, strict=True) if part]
+    if join == "document":
+        unit_of, units = _document_units(used, [part for part in cut if part], covered)
+    else:
+        unit_of, units = _block_units(windows)
+    pad = tokenizer.pad_token_id
+    return Corpus(
+        windows=windows,
+        units=units,
+        covered=covered,
+        rows=WindowRows(
+            tokens, windows, unit_of, bos_id=bos_id, pad_id=0 if pad is None else int(pad)
+        ),
+        plan=plan_batches([window.length for window in windows], batch_size),
+        record=CorpusRecord(
+            dataset=dataset,
+            split=split,
+            documents=sum(document.rows for document in used),
+            windows=len(windows),
+            tokens=scored,
+            words=sum(document.words for document in used) if covered else None,
+            bytes=sum(document.bytes for document in used) if covered else None,
+            max_length=layout.max_length,
+            stride=layout.stride,
+            join=join,
+            bos=layout.bos,
+            windows_kind=layout.kind,
+        ),
+    )
+
+
+def _document_units(
+    documents: list[Document], cut: list[list[Window]], covered: bool
+) -> tuple[list[int], list[Unit]]:
+    unit_of = [unit for unit, part in enumerate(cut) for _ in part]
+    units = [
+        Unit(
+            document.name,
+            sum(window.scored for window in part),
+            document.words if covered else None,
+            document.bytes if covered else None,
+        )
+        for document, part in zip(documents, cut, strict=True)
+    ]
+    return unit_of, units
+
+
+def _block_units(windows: list[Window]) -> tuple[list[int], list[Unit]]:
+    from harness.scoring.significance import block_length
+
+    length = block_length(len(windows))
+    units = []
+    for first in range(0, len(windows), length):
+        block = windows[first : first + length]
+        name = f"windows {first}-{first + len(block) - 1}"
+        units.append(Unit(name, sum(window.scored for window in block), None, None))
+    return [number // length for number in range(len(windows))], units

@@ -1,0 +1,247 @@
+"""The data module: from configuration keys to loaders of window batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from harness.data.batch import WindowBatch
+from harness.data.corpus import Corpus, build_corpus, resolve_bos
+from harness.data.documents import Detokenizer, Join, make_documents
+from harness.data.plan import RankBatches, ShuffledBatches
+from harness.data.sources import TextSource
+from harness.data.windows import BosPolicy, Kind, Layout
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPLITS = {"fit": "train", "validate": "validation", "test": "test"}
+"""The split that each command reads unless told otherwise."""
+
+LONGEST = 2048
+"""Most ids in a window unless told otherwise."""
+
+
+class TokenSource(Protocol):
+    """What the data need to know of the model."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+
+    @property
+    def max_positions(self) -> int | None:
+        """Most ids the model can see at once; None where it has no limit."""
+
+
+class TextDataModule(LightningDataModule):
+    """Text, cut into windows that are each scored once.
+
+    Args:
+        source: The model's side, a `TokenSource`; the command line links it.
+        dataset: Hub id, `demo` for the embedded corpus, or local files: a path, a pattern such as
+            `texts/*.txt`, a folder, or a list of them. A `.txt` file is one document; in `.jsonl`,
+            `.json`, `.csv` and `.parquet` each row is one. A local file is read whole by any
+            command; in a folder with files named after splits those of the split are read.
+        name: Configuration of a hub data set, such as `wikitext-2-raw-v1`.
+        revision: Branch, tag or commit of a hub data set.
+        text_column: Column that holds the text. Default: `text`, or the only column of strings.
+        splits: Split that each command reads, by command: `fit`, `validate`, `test`. Commands that
+            are left out keep their default.
+        max_length: Most ids the model sees at once, a BOS included, at least 2. Default: all
+            positions that the model has, but no more than 2048.
+        stride: Tokens from one window to the next, from 1 to `max_length`; what a window shares
+            with the one before is context and not scored again. Default: `max_length`. Not for
+            `chunks`.
+        join: `document` scores each document by itself and skips empty ones; `corpus` joins them
+            with blank lines, empty ones too, and scores the whole.
+        windows: `rolling` scores every token and fills each window with context, as
+            lm-evaluation-harness does; `strided` moves a window of `max_length` ids on by `stride`,
+            as the perplexity page of transformers does; `chunks` cuts pieces of `max_length` ids
+            and drops the remainder, as GPTQ does.
+        bos: Where a BOS (for want of one, EOS) stands: in front of each `window`, once at the
+            `start` of each document or of the joined corpus, or `none`; it is never scored. `auto`:
+            `window` if the tokenizer adds one by itself, else `start` if it has one. Special tokens
+            that the tokenizer would add are left out.
+        detokenizer: `wikitext` undoes the spacing of WikiText before scoring, as
+            lm-evaluation-harness does; words and bytes are counted before it.
+        batch_size: Windows per batch.
+        max_documents: Most documents to read (with `join: corpus`: rows), from the first on.
+            Default: all.
+
+    Raises:
+        ConfigError: A value that is out of range.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        dataset: str | list[str] = "demo",
+        name: str | None = None,
+        revision: str | None = None,
+        text_column: str | None = None,
+        splits: dict[str, str] = SPLITS,
+        max_length: int | None = None,
+        stride: int | None = None,
+        join: Join = "document",
+        windows: Kind = "rolling",
+        bos: BosPolicy = "auto",
+        detokenizer: Detokenizer = "none",
+        batch_size: int = 8,
+        max_documents: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not dataset:
+            raise ConfigError("data.dataset", dataset, "name a hub id, a path, or demo")
+        for command in splits:
+            _one_of("splits", command, tuple(SPLITS))
+        _one_of("join", join, get_args(Join))
+        _one_of("windows", windows, get_args(Kind))
+        _one_of("bos", bos, get_args(BosPolicy))
+        _one_of("detokenizer", detokenizer, get_args(Detokenizer))
+        _at_least("max_length", max_length, 2)
+        _at_least("stride", stride, 1)
+        _at_least("batch_size", batch_size, 1)
+        _at_least("max_documents", max_documents, 1)
+        if max_length is not None:
+            _check_stride(windows, stride, max_length)
+        # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
+        self.source: TokenSource = source
+        self.text = TextSource(dataset, name, revision, text_column)
+        self.splits = SPLITS | splits
+        self.max_length = max_length
+        self.stride = stride
+        self.join: Join = join
+        self.windows: Kind = windows
+        self.bos: BosPolicy = bos
+        self.detokenizer: Detokenizer = detokenizer
+        self.batch_size = batch_size
+        self.max_documents = max_documents
+        self._corpora: dict[str, Corpus] = {}
+
+    def prepare_data(self) -> None:
+        """Downloads a hub data set, on one process, so that the others find it cached."""
+        if self.text.from_hub and self.trainer is not None and self.trainer.state.fn is not None:
+            for command in self._commands(self.trainer.state.fn.value):
+                self.text.table(self.splits[command], f"data.splits.{command}")
+
+    def setup(self, stage: str) -> None:
+        """Reads, tokenizes and cuts the text of a command; what it refuses, no weights wait for.
+
+        Args:
+            stage: ``fit`` (training text, and validation text unless validation is turned off),
+                ``validate`` or ``test``; any other has no text.
+
+        Raises:
+            ConfigError: The text cannot be had, or is not what the configuration says.
+        """
+        for command in self._commands(stage):
+            if command not in self._corpora:
+                self._corpora[command] = self._build(command)
+
+    def corpus(self, command: str) -> Corpus:
+        """Returns what ``setup`` has made ready for ``fit``, ``validate`` or ``test``."""
+        return self._corpora[command]
+
+    def train_dataloader(self) -> DataLoader[WindowBatch]:
+        """Returns the training batches: chunks in random order, by the seed of torch.
+
+        Raises:
+            ConfigError: The text is too short for a single batch.
+        """
+        corpus = self.corpus("fit")
+        rank, world_size = self._place()
+        count = len(corpus.windows)
+        batches = ShuffledBatches(count, self.batch_size, rank=rank, world_size=world_size)
+        if not len(batches):
+            size = f"{count} windows of {corpus.record.max_length} ids"
+            reason = f"the training text has only {size}; choose a smaller batch or max_length"
+            raise ConfigError("data.batch_size", self.batch_size, reason)
+        return _loader(corpus, batches)
+
+    def val_dataloader(self) -> DataLoader[WindowBatch]:
+        """Returns this process's share of the validation plan."""
+        return self._planned("validate")
+
+    def test_dataloader(self) -> DataLoader[WindowBatch]:
+        """Returns this process's share of the test plan."""
+        return self._planned("test")
+
+    def _planned(self, command: str) -> DataLoader[WindowBatch]:
+        corpus = self.corpus(command)
+        return _loader(corpus, RankBatches(corpus.plan, *self._place()))
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _commands(self, stage: str) -> tuple[str, ...]:
+        if stage == "fit":
+            validates = self.trainer is None or self.trainer.limit_val_batches != 0
+            return ("fit", "validate") if validates else ("fit",)
+        return (stage,) if stage in SPLITS else ()
+
+    def _layout(self, command: str) -> tuple[Layout, int | None]:
+        positions = self.source.max_positions
+        longest = LONGEST if positions is None else min(positions, LONGEST)
+        max_length = longest if self.max_length is None else self.max_length
+        if positions is not None and max_length > positions:
+            reason = f"beyond the {positions} positions of the model; choose at most {positions}"
+            raise ConfigError("data.max_length", max_length, reason)
+        _check_stride(self.windows, self.stride, max_length)
+        place, bos_id = resolve_bos(self.bos, self.source.tokenizer)
+        if command == "fit":
+            return Layout("chunks", max_length, max_length, place), bos_id
+        return Layout(self.windows, max_length, self.stride or max_length, place), bos_id
+
+    def _build(self, command: str) -> Corpus:
+        layout, bos_id = self._layout(command)
+        join: Join = "corpus" if command == "fit" else self.join
+        rows, split = self.text.rows(self.splits[command], f"data.splits.{command}")
+        documents = make_documents(
+            rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
+        )
+        return build_corpus(
+            documents,
+            self.source.tokenizer,
+            layout,
+            bos_id=bos_id,
+            batch_size=self.batch_size,
+            join=join,
+            dataset=self.text.dataset,
+            split=split,
+        )
+
+
+def _loader(corpus: Corpus, batches: RankBatches | ShuffledBatches) -> DataLoader[WindowBatch]:
+    # The sampler yields whole batches, which the data set turns into tensors: nothing to collate.
+    return DataLoader(corpus.rows, batch_size=None, sampler=batches, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _one_of(key: str, value: Any, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ConfigError(f"data.{key}", value, f"choose one of {', '.join(accepted)}")
+
+
+def _at_least(key: str, value: Any, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"data.{key}", value, f"give a whole number from {least} on")
+
+
+def _check_stride(windows: Kind, stride: int | None, max_length: int) -> None:
+    if stride is None:
+        return
+    if stride > max_length:
+        reason = f"above data.max_length={max_length}; tokens between windows would be lost"
+        raise ConfigError("data.stride", stride, reason)
+    if windows == "chunks" and stride != max_length:
+        reason = "chunks do not overlap; leave it out, or choose data.windows=strided"
+        raise ConfigError("data.stride", stride, reason)

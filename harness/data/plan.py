@@ -1,0 +1,101 @@
+"""The batch plan: made once, the same for any number of processes.
+
+Whole batches are dealt to the ranks, so that the padded width of a row, and with it the last bits
+of its result, does not depend on how many ranks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+
+SENTINEL = -1
+"""Number of a batch that is run for the sake of the other ranks and counts for nothing."""
+
+PlannedBatch = tuple[int, list[int]]
+"""The number of a batch in the plan and the windows in it; ``(SENTINEL, [])`` for a sentinel."""
+
+
+def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Cuts windows into batches, longest first.
+
+    Args:
+        lengths: Length of each window.
+        batch_size: Windows per batch.
+
+    Returns:
+        Indices of windows, sorted by (-length, index); the last batch may be smaller.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+
+
+class RankBatches(Sampler[PlannedBatch]):
+    """The batches of one rank: every ``world_size``-th, filled up with sentinels.
+
+    Every rank gets equally many, as sharded models and collectives need.
+
+    Args:
+        plan: Batches of all ranks, from ``plan_batches``.
+        rank: Which process this is.
+        world_size: How many there are.
+    """
+
+    def __init__(self, plan: list[list[int]], rank: int = 0, world_size: int = 1) -> None:
+        self._plan = plan
+        self._rank = rank
+        self._world_size = world_size
+
+    def __len__(self) -> int:
+        return -(-len(self._plan) // self._world_size)
+
+    def __iter__(self) -> Iterator[PlannedBatch]:
+        for turn in range(len(self)):
+            number = turn * self._world_size + self._rank
+            yield (number, self._plan[number]) if number < len(self._plan) else (SENTINEL, [])
+
+
+class ShuffledBatches(Sampler[PlannedBatch]):
+    """Full batches in random order, a new order each epoch, dealt to the ranks without overlap.
+
+    Args:
+        count: Number of windows.
+        batch_size: Windows per batch; the remainder of an epoch is left out.
+        seed: Seed of the order, the same on every rank; by default the one that torch was
+            seeded with.
+        rank: Which process this is.
+        world_size: How many there are.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._count = count
+        self._batch_size = batch_size
+        self._seed = torch.initial_seed() if seed is None else seed
+        self._rank = rank
+        self._world_size = world_size
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order; the trainer calls it, so that resumed training sees the same one."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._count // (self._batch_size * self._world_size)
+
+    def __iter__(self) -> Iterator[PlannedBatch]:
+        generator = torch.Generator().manual_seed((self._seed + self._epoch) % 2**63)
+        order = torch.randperm(self._count, generator=generator).tolist()
+        for turn in range(len(self)):
+            number = turn * self._world_size + self._rank
+            first = number * self._batch_size
+            yield number, order[first : first + self._batch_size]

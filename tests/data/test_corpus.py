@@ -1,0 +1,134 @@
+"""Tokens, units and records of a corpus, against what is counted by hand."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from harness.data.corpus import build_corpus, encode, resolve_bos
+from harness.data.documents import make_documents
+from harness.data.windows import Layout
+from harness.errors import ConfigError
+from tests.data.conftest import tokenizer_adding_bos
+from tests.tiny import tiny_tokenizer
+
+BOS, EOS, PAD = 256, 257, 258
+
+
+def build(texts, layout, *, join="document", tokenizer=None, bos_id=BOS, batch_size=2):
+    rows = ((f"d{i}", text) for i, text in enumerate(texts))
+    return build_corpus(
+        make_documents(rows, join=join),
+        tokenizer or tiny_tokenizer(),
+        layout,
+        bos_id=bos_id,
+        batch_size=batch_size,
+        join=join,
+        dataset="texts",
+        split="all",
+    )
+
+
+def test_bos_by_policy():
+    plain, adding, without = tiny_tokenizer(), tokenizer_adding_bos(), tiny_tokenizer(special=False)
+    assert resolve_bos("auto", plain) == ("start", BOS)
+    assert resolve_bos("auto", adding) == ("window", BOS)
+    assert resolve_bos("auto", without) == ("none", None)
+    assert resolve_bos("window", plain) == ("window", BOS)
+    assert resolve_bos("start", adding) == ("start", BOS)
+    assert resolve_bos("none", adding) == ("none", None)
+
+
+def test_eos_stands_in_for_bos():
+    tokenizer = tiny_tokenizer()
+    tokenizer.bos_token = None
+    assert resolve_bos("auto", tokenizer) == ("start", EOS)
+    assert resolve_bos("window", tokenizer) == ("window", EOS)
+
+
+@pytest.mark.parametrize("policy", ["start", "window"])
+def test_a_bos_that_does_not_exist_is_refused(policy):
+    with pytest.raises(ConfigError, match=rf"^data\.bos='{policy}': .* neither a BOS nor an EOS"):
+        resolve_bos(policy, tiny_tokenizer(special=False))
+
+
+def test_tokenizers_add_nothing_and_do_not_warn(caplog):
+    tokenizer = tokenizer_adding_bos()
+    tokenizer.model_max_length = 4
+    with caplog.at_level(logging.WARNING):
+        ids = encode(tokenizer, ["abcdefgh", "", *["x"] * 300])
+    assert [len(each) for each in ids] == [8, 0] + [1] * 300
+    assert tokenizer.decode(ids[0]) == "abcdefgh"
+    assert not caplog.records
+
+
+def test_documents_are_the_units():
+    corpus = build(["abcdef", "", "é", "xy"], Layout("rolling", 4, 4, "start"))
+    assert corpus.covered
+    assert [(u.name, u.tokens, u.words, u.bytes) for u in corpus.units] == [
+        ("d0", 6, 1, 6),
+        ("d2", 2, 1, 2),
+        ("d3", 2, 1, 2),
+    ]
+    assert [window.document for window in corpus.windows] == [0, 0, 1, 2]
+    record = corpus.record
+    assert (record.documents, record.windows, record.tokens) == (3, 4, 10)
+    assert (record.words, record.bytes) == (3, 10)
+    # The lengths are 4, 4, 2, 2, the number of windows in a batch 2.
+    assert corpus.plan == [[0, 1], [2, 3]]
+    batch = corpus.rows[(0, corpus.plan[0])]
+    assert batch.units.tolist() == [0, 0]
+    assert corpus.rows[(1, corpus.plan[1])].units.tolist() == [1, 2]
+    assert batch.input_ids[0].tolist()[0] == BOS
+
+
+def test_what_is_not_covered_has_no_words():
+    corpus = build(["abcdef", "xy"], Layout("rolling", 4, 4, "none"), bos_id=None)
+    assert not corpus.covered
+    assert [(u.tokens, u.words, u.bytes) for u in corpus.units] == [
+        (5, None, None),
+        (1, None, None),
+    ]
+    assert (corpus.record.words, corpus.record.bytes) == (None, None)
+
+
+def test_a_document_too_short_to_score_uncovers_the_corpus():
+    corpus = build(["abc", "x"], Layout("chunks", 3, 3, "none"), bos_id=None)
+    assert [unit.name for unit in corpus.units] == ["d0"]
+    assert corpus.record.documents == 1
+    assert not corpus.covered
+    # With a BOS in front, "ab" and "x" fill a row of three ids and of two.
+    assert build(["ab"], Layout("chunks", 3, 3, "start")).covered
+
+
+def test_blocks_of_windows_are_the_units_of_a_joined_corpus():
+    corpus = build(["abcdefg", "", "hij"], Layout("rolling", 2, 2, "start"), join="corpus")
+    # 14 ids ("abcdefg", two blank lines, "hij") make 7 windows, two to a block, as 7 ** (1/3) < 2.
+    assert [(u.name, u.tokens, u.words, u.bytes) for u in corpus.units] == [
+        ("windows 0-1", 4, None, None),
+        ("windows 2-3", 4, None, None),
+        ("windows 4-5", 4, None, None),
+        ("windows 6-6", 2, None, None),
+    ]
+    assert corpus.rows[(0, list(range(7)))].units.tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert (corpus.record.documents, corpus.record.tokens) == (3, 14)
+    assert (corpus.record.words, corpus.record.bytes) == (2, 14)
+
+
+def test_the_pad_token_fills_rows_up_or_else_zero():
+    layout = Layout("rolling", 4, 4, "none")
+    padded = build(["abcd", "ab"], layout, bos_id=None).rows[(0, [0, 1])]
+    assert padded.input_ids[1].tolist()[1:] == [PAD, PAD]
+    without = build(["abcd", "ab"], layout, bos_id=None, tokenizer=tiny_tokenizer(special=False))
+    assert without.rows[(0, [0, 1])].input_ids[1].tolist()[1:] == [0, 0]
+
+
+def test_too_short_to_score():
+    with pytest.raises(ConfigError, match=r"^data\.max_length=8: .*\(5 tokens in all\)"):
+        build(["abc", "de"], Layout("chunks", 8, 8, "none"))
+
+
+def test_no_text_at_all():
+    with pytest.raises(ConfigError, match=r"^data\.dataset='texts': no text in it \(split all\)$"):
+        build(["", ""], Layout("rolling", 8, 8, "none"))

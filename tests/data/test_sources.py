@@ -1,0 +1,236 @@
+"""Reading every format, and the one line that each failure is told in."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from datasets.exceptions import DatasetNotFoundError
+
+from harness.data.sources import TextSource
+from harness.errors import ConfigError
+
+TEXTS = ["one, two", "", "NA", 'a "quoted"\nline', "é"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(dataset: Any, split: str = "validation", **keys: Any) -> tuple[list[tuple[str, str]], str]:
+    rows, read_split = TextSource(dataset, **keys).rows(split, "data.splits.validate")
+    return list(rows), read_split
+
+
+def refused(dataset: Any, split: str = "validation", **keys: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        read(dataset, split, **keys)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def write(path: Path, columns: dict[str, list[Any]]) -> None:
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[1]
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        return
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+    if kind == "csv":
+        quoted = [
+            ",".join('"' + str(value).replace('"', '""') + '"' for value in row.values())
+            for row in rows
+        ]
+        text = "\n".join([",".join(columns), *quoted]) + "\n"
+    elif kind == "json":
+        text = json.dumps(rows)
+    else:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    raw = text.encode()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.jsonl.gz", "a.csv.gz"]
+)
+def test_a_row_is_a_document(folder, name):
+    write(folder / name, {"text": TEXTS, "title": ["t"] * 5})
+    assert read(name) == ([(str(i), text) for i, text in enumerate(TEXTS)], "all")
+
+
+def test_a_text_file_is_a_document(folder):
+    (folder / "a.txt").write_bytes(b"one\r\n\r\ntwo\n")
+    assert read("a.txt") == ([("a.txt", "one\r\n\r\ntwo\n")], "all")
+
+
+def test_several_files_count_their_rows_on(folder):
+    write(folder / "a.jsonl", {"text": ["1", "2"]})
+    write(folder / "b.jsonl", {"text": ["3"]})
+    write(folder / "c.csv", {"text": ["x4"]})
+    (folder / "d.txt").write_text("5")
+    rows, _ = read(["b.jsonl", "a.jsonl", "d.txt", "c.csv"])
+    assert rows == [("0", "3"), ("1", "1"), ("2", "2"), ("d.txt", "5"), ("3", "x4")]
+
+
+def test_the_only_column_of_strings_is_the_text(folder):
+    write(folder / "a.jsonl", {"id": [1, 2], "page": ["x", "y"]})
+    assert read("a.jsonl")[0] == [("0", "x"), ("1", "y")]
+    large = pyarrow.table({"page": pyarrow.array(["x"], pyarrow.large_string()), "n": [1]})
+    pyarrow.parquet.write_table(large, folder / "a.parquet")
+    assert read("a.parquet")[0] == [("0", "x")]
+
+
+def test_a_column_can_be_chosen(folder):
+    write(folder / "a.csv", {"text": ["x"], "page": ["y"]})
+    assert read("a.csv")[0] == [("0", "x")]
+    assert read("a.csv", text_column="page")[0] == [("0", "y")]
+
+
+def test_columns_that_are_refused(folder):
+    write(folder / "a.jsonl", {"id": [1], "page": ["x"], "title": ["y"]})
+    assert str(refused("a.jsonl")) == (
+        "data.text_column=None: name the column of the text; "
+        "there are id (int64), page (string), title (string)"
+    )
+    error = refused("a.jsonl", text_column="body")
+    assert str(error).startswith("data.text_column='body': no such column; there are id (int64)")
+    assert "does not hold text" in str(refused("a.jsonl", text_column="id"))
+    write(folder / "b.jsonl", {"id": [1]})
+    assert "no column holds text; there are id (int64)" in str(refused("b.jsonl"))
+
+
+def test_null_is_refused_with_its_row(folder):
+    write(folder / "a.jsonl", {"text": ["x", None]})
+    assert str(refused("a.jsonl")).startswith("data.text_column='text': row 1 holds no text (null)")
+
+
+def test_rows_are_not_read_further_than_needed(folder):
+    write(folder / "a.jsonl", {"text": ["x", None]})
+    rows, _ = TextSource("a.jsonl").rows("test", "data.splits.test")
+    assert next(rows) == ("0", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("a.jsonl", b"{not json\n"),
+        ("a.csv", b"text\n\xff\xfe\n"),
+        ("a.parquet", b"PAR"),
+        ("a.jsonl", b"\n"),
+        ("a.jsonl.gz", gzip.compress(b"")),
+    ],
+)
+def test_files_that_cannot_be_read(folder, name, raw, capfd):
+    (folder / name).write_bytes(raw)
+    assert str(refused(name)).startswith(f"data.dataset='{name}': cannot be read: ")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_an_empty_file_has_no_rows(folder, name):
+    (folder / name).touch()
+    (folder / "b.txt").write_text("x")
+    assert read([name, "b.txt"])[0] == [("b.txt", "x")]
+
+
+def test_datasets_is_left_as_talkative_as_it_was(folder, capfd):
+    write(folder / "a.jsonl", {"text": ["x"]})
+    before = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    read("a.jsonl")
+    assert (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()) == before
+    assert capfd.readouterr().err == ""
+
+
+def test_hub_keys_are_refused_for_files(folder):
+    (folder / "a.txt").write_text("x")
+    assert refused("a.txt", revision="main").key == "data.revision"
+    assert refused("a.txt", name="en").key == "data.name"
+
+
+def test_a_clone_of_a_hub_data_set_by_configuration(folder):
+    (folder / "clone/en").mkdir(parents=True)
+    write(folder / "clone/en/test.jsonl", {"text": ["x"]})
+    (folder / "clone/README.md").write_text(
+        "---\nconfigs:\n- config_name: en\n  data_files:\n"
+        "  - split: test\n    path: en/test.jsonl\n---\n"
+    )
+    assert read("clone", "test", name="en") == ([("0", "x")], "test")
+    error = refused("clone", "test", name="fr")
+    assert str(error).startswith("data.name='fr': BuilderConfig 'fr' not found. Available: ['en']")
+    error = refused("clone", "dev", name="en")
+    assert str(error) == "data.splits.validate='dev': there are ['test']."
+
+
+def test_a_hub_that_cannot_be_reached(folder):
+    error = refused("somebody/something")
+    assert str(error).startswith("data.dataset='somebody/something': the hub cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("raised", "key", "told"),
+    [
+        (
+            DatasetNotFoundError(
+                "Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated."
+            ),
+            "data.dataset",
+            "hf auth login",
+        ),
+        (
+            DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed."),
+            "data.dataset",
+            "no such data set on the hub",
+        ),
+        (
+            DatasetNotFoundError("Revision 'v9' doesn't exist for dataset 'a/b' on the Hub."),
+            "data.revision",
+            "no such branch",
+        ),
+        (
+            ValueError("Config name is missing.\nPlease pick one among: ['x', 'y']"),
+            "data.name",
+            "['x', 'y']",
+        ),
+        (RuntimeError("Dataset scripts are no longer supported"), "data.dataset", "scripts"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_in_one_line(folder, monkeypatch, raised, key, told):
+    def fail(*args: Any, **keys: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    error = refused("a/b", revision="v9")
+    assert error.key == key
+    assert told in str(error)
+
+
+def test_the_hub_is_asked_for_what_is_configured(monkeypatch):
+    asked = []
+
+    def load(*args: Any, **keys: Any) -> datasets.Dataset:
+        asked.append((args, keys))
+        return datasets.Dataset.from_dict({"page": ["x", "y"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert read("a/b", "test", name="en", revision="v1") == ([("0", "x"), ("1", "y")], "test")
+    assert asked == [(("a/b", "en"), {"split": "test", "revision": "v1"})]
+
+
+def test_the_embedded_corpus():
+    rows, split = read("demo", "test")
+    assert split == "test"
+    assert len(rows) > 10
+    assert all(name and text for name, text in rows)
+    error = refused("demo", "dev")
+    assert str(error) == (
+        "data.splits.validate='dev': the embedded corpus has test, train, validation"
+    )
