@@ -1,0 +1,326 @@
+"""What a run measured, as it stands in ``results.json``: one schema for writer and readers.
+
+Figures that could not be had, or that were not finite, are None here and ``null`` in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import ConfigError
+
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or goes; a new key beside the others leaves it alone."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the results were made.
+
+    Attributes:
+        name: Name of the run: its folder under ``logs/``.
+        version: Number of the run among those of its name.
+        command: Subcommand, for example ``validate``.
+        seed: Value of ``seed_everything``; None where nothing was seeded.
+        world_size: Number of processes.
+        precision: Precision of the trainer, for example ``32-true``.
+        duration_seconds: Wall time of the command, seconds.
+        partial: Whether only a part of the split was scored.
+    """
+
+    name: str
+    version: int
+    command: str
+    seed: int | None
+    world_size: int
+    precision: str
+    duration_seconds: float
+    partial: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """The original.
+
+    Attributes:
+        pretrained: Hub id, local folder, or ``demo``.
+        revision: Revision on the hub; None for the default or a folder.
+        class_name: Class of the model (``class`` in the file).
+        parameters: Number of parameters, tied ones counted once.
+        dtype: Type of the weights, for example ``bfloat16``.
+    """
+
+    pretrained: str
+    revision: str | None
+    class_name: str = field(metadata={"key": "class"})
+    parameters: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """The text that was scored, and how it was cut.
+
+    Attributes:
+        dataset: Hub id, local path or paths, or ``demo``.
+        split: Name of the split.
+        documents: Number of documents.
+        windows: Number of windows.
+        tokens: Number of scored tokens.
+        words: Words in the raw documents; None where the windows do not cover them.
+        bytes: UTF-8 bytes in the raw documents; None where the windows do not cover them.
+        max_length: Longest window, tokens.
+        stride: Tokens from the start of one window to the start of the next.
+        join: ``document`` or ``corpus``.
+        bos: Where a beginning-of-sequence token was put.
+        windows_kind: ``rolling``, ``strided`` or ``chunks``.
+    """
+
+    dataset: str | list[str]
+    split: str
+    documents: int
+    windows: int
+    tokens: int
+    words: int | None
+    bytes: int | None
+    max_length: int
+    stride: int
+    join: str
+    bos: str
+    windows_kind: str
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The original measured against itself: what of a difference is arithmetic.
+
+    Attributes:
+        delta_nll: Change of nll, nats per scored token.
+        kl_mean: Mean divergence, nats per scored token.
+    """
+
+    delta_nll: float | None
+    kl_mean: float | None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What was done to the weights.
+
+    Attributes:
+        criterion: The criterion with its arguments; None where a saved patch does not tell.
+        edit: The edit with its arguments; None where a saved patch does not tell.
+        entries: Number of weights edited.
+        fraction: Edited weights as a share of all parameters, 0 to 1.
+        by_module_class: Number of weights edited per class of module.
+        patch: File of the saved patch, relative to the run's folder; None where none was saved.
+        is_original: Whether the criterion selected nothing, so that this is the original.
+    """
+
+    criterion: str | None
+    edit: str | None
+    entries: int
+    fraction: float
+    by_module_class: dict[str, int]
+    patch: str | None
+    is_original: bool
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How well the text is predicted.
+
+    Attributes:
+        nll: Mean negative log-likelihood, nats per scored token.
+        perplexity: Its exponential, per scored token.
+        word_perplexity: Perplexity per word of the raw documents, as in lm-evaluation-harness.
+        byte_perplexity: Perplexity per UTF-8 byte of the raw documents, as there.
+        bits_per_byte: Mean negative log-likelihood, bits per UTF-8 byte, as there.
+    """
+
+    nll: float | None
+    perplexity: float | None
+    word_perplexity: float | None
+    byte_perplexity: float | None
+    bits_per_byte: float | None
+
+
+@dataclass(frozen=True)
+class VersusOriginal:
+    """A variant beside the original, paired by token and by document.
+
+    Attributes:
+        delta_nll: Change of nll, nats per scored token; positive is worse.
+        delta_nll_ci95: Both ends of its interval over documents, nats per scored token, at the
+            level of ``model.confidence`` (0.95 unless it was set).
+        p_value: Two-sided p-value of the paired permutation test over documents, 0 to 1.
+        perplexity_ratio: Perplexity of the variant divided by that of the original.
+        kl_mean: Mean Kullback-Leibler divergence of the variant's next-token distribution from the
+            original's, nats per scored token.
+        kl_p50: Its median over scored tokens, nats, within 1.2 %.
+        kl_p99: Its 99th percentile over scored tokens, nats, within 1.2 %.
+        kl_max: Its exact maximum over scored tokens, nats.
+        top1_agreement: Share of scored positions where both find the same token likeliest, 0 to 1.
+    """
+
+    delta_nll: float | None
+    delta_nll_ci95: tuple[float, float] | None
+    p_value: float | None
+    perplexity_ratio: float | None
+    kl_mean: float | None
+    kl_p50: float | None
+    kl_p99: float | None
+    kl_max: float | None
+    top1_agreement: float | None
+
+
+@dataclass(frozen=True)
+class VersusControl:
+    """A variant beside its matched random controls.
+
+    Attributes:
+        controls: Number of controls.
+        delta_nll: Mean of the controls' changes of nll, nats per scored token.
+        delta_nll_ci95: Both ends of that mean's interval over documents, for these controls.
+        excess_delta_nll: The variant's change beyond that mean, nats per scored token.
+        excess_ci95: Both ends of the excess's interval over documents, nats per scored token, at
+            the level of ``model.confidence`` (0.95 unless it was set).
+        importance_ratio: The variant's change divided by that mean; None where the interval of the
+            mean includes zero.
+        p_value: (1 + controls at least as bad) / (1 + controls); None below 19 controls.
+    """
+
+    controls: int
+    delta_nll: float | None
+    delta_nll_ci95: tuple[float, float] | None
+    excess_delta_nll: float | None
+    excess_ci95: tuple[float, float] | None
+    importance_ratio: float | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Everything measured of one variant, of one control, or of the original.
+
+    Attributes:
+        likelihood: How well it predicts the text.
+        edit: What was done to the weights; None for the original.
+        versus_original: Differences to the original; None for the original.
+        versus_control: Differences to the controls; None where there are none.
+    """
+
+    likelihood: Likelihood
+    edit: Edit | None = None
+    versus_original: VersusOriginal | None = None
+    versus_control: VersusControl | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """The whole of ``results.json``.
+
+    Attributes:
+        schema_version: Version of this schema.
+        run: How the results were made.
+        model: The original.
+        data: The text that was scored.
+        noise_floor: The original measured against itself.
+        variants: By name, ``original`` among them.
+        controls: By name, ``<variant>-control-<i>``.
+        warnings: What a reader should know before believing a figure, one sentence each.
+    """
+
+    schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
+    run: Run
+    model: Model
+    data: Data
+    noise_floor: NoiseFloor
+    variants: dict[str, Variant]
+    controls: dict[str, Variant] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def to_json(results: Results) -> str:
+    """Returns the text of ``results.json``.
+
+    Keys stand in the order in which they are declared here, floats with every digit they need to be
+    read back the same, and what is not finite becomes ``null``.
+    """
+    return json.dumps(_encode(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> Results:
+    """Returns the results that ``to_json`` wrote; keys that this version does not know are ignored.
+
+    Raises:
+        ConfigError: The text is no JSON object, is of another schema version, lacks a key, or has a
+            value of the wrong type; the key is the path to it, for example ``data.words``.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError("results.json", text[:40], f"is not JSON: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        reason = f"these results are of another version; this harness reads {SCHEMA_VERSION}"
+        raise ConfigError("schema_version", version, reason)
+    return typing.cast("Results", _decode(Results, content, ""))
+
+
+def _encode(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return {_key(f): _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: _encode(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _decode(kind: Any, value: Any, key: str) -> Any:
+    """Builds what the annotation ``kind`` asks for from parsed JSON; ``key`` is the path so far."""
+    arguments = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        if value is None and types.NoneType in arguments:
+            return None
+        fitting = (option for option in arguments if typing.get_origin(option) is type(value))
+        return _decode(next(fitting, arguments[0]), value, key)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return _decode_fields(kind, value, key)
+    origin = typing.get_origin(kind) or kind
+    if origin is dict and isinstance(value, dict):
+        return {name: _decode(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_decode(arguments[0], item, key) for item in value]
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is ... or len(value) == len(arguments):
+            return tuple(_decode(arguments[0], item, key) for item in value)
+    elif kind is float and type(value) is int:
+        return float(value)
+    elif type(value) is kind:
+        return value
+    expected = kind.__name__ if isinstance(kind, type) else kind
+    raise ConfigError(key, value, f"results.json needs {expected} here")
+
+
+def _decode_fields(kind: Any, value: dict[str, Any], key: str) -> Any:
+    annotations = typing.get_type_hints(kind)
+    arguments = {}
+    for f in dataclasses.fields(kind):
+        path = f"{key}.{_key(f)}" if key else _key(f)
+        if _key(f) in value:
+            arguments[f.name] = _decode(annotations[f.name], value[_key(f)], path)
+        elif f.default is f.default_factory is dataclasses.MISSING:
+            raise ConfigError(path, None, "results.json lacks this key")
+    return kind(**arguments)
+
+
+def _key(f: dataclasses.Field[Any]) -> str:
+    return str(f.metadata.get("key", f.name))
