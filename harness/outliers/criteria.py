@@ -1,0 +1,146 @@
+"""Which entries of a weight are outliers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Real
+
+from torch import Tensor
+
+from harness.errors import ConfigError
+from harness.outliers.pieces import double, finite_range, mask, mean_and_std, single
+from harness.outliers.ranking import largest
+
+
+class Criterion(ABC):
+    """Decides which entries of a weight are outliers.
+
+    A subclass says it in `select`. Made a frozen dataclass, its fields are its arguments on the
+    command line and its `str` is what results call it by.
+    """
+
+    @abstractmethod
+    def select(self, weight: Tensor) -> Tensor:
+        """Marks the outliers of one weight.
+
+        Args:
+            weight: A floating-point parameter of any shape and memory layout.
+
+        Returns:
+            bool, of the same shape and on the same device.
+        """
+
+    def bounds(self, weight: Tensor) -> tuple[float, float]:
+        """The interval into which `Clip` brings this weight's outliers.
+
+        Args:
+            weight: As in `select`.
+
+        Returns:
+            The range of the finite entries that are not selected; (0, 0) if there are none.
+        """
+        return finite_range(weight, ~self.select(weight)) or (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class AbsoluteThreshold(Criterion):
+    """Outliers are the entries with |w| > threshold.
+
+    Compared in single precision, or in double where the weight is. Infinities are outliers, NaN
+    is not. `Clip` brings them to -threshold and threshold.
+
+    Args:
+        threshold: Magnitude above which an entry is an outlier, in the weight's own unit.
+    """
+
+    threshold: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuses a threshold that is not a positive, finite number."""
+        check_positive("threshold", self.threshold)
+
+    def select(self, weight: Tensor) -> Tensor:
+        """Marks entries above the threshold."""
+        return mask(weight, lambda piece: single(piece).abs() > self.threshold)
+
+    def bounds(self, weight: Tensor) -> tuple[float, float]:
+        """The interval from -threshold to threshold."""
+        return -self.threshold, self.threshold
+
+
+@dataclass(frozen=True)
+class SigmaThreshold(Criterion):
+    """Outliers are the entries with |w - mean| > sigmas * std of their tensor.
+
+    Mean and unbiased standard deviation are those of the finite entries, in double precision
+    where the device has it. Infinities are outliers, NaN is not. A tensor of one value, or of
+    fewer than two finite entries, has no outliers. `Clip` brings them to mean - sigmas * std and
+    mean + sigmas * std.
+
+    Args:
+        sigmas: Distance from the mean, in standard deviations, above which an entry is an outlier.
+    """
+
+    sigmas: float = 6.0
+
+    def __post_init__(self) -> None:
+        """Refuses a distance that is not a positive, finite number."""
+        check_positive("sigmas", self.sigmas)
+
+    def select(self, weight: Tensor) -> Tensor:
+        """Marks entries far from the mean."""
+        mean, std = mean_and_std(weight)
+        # Of fewer than two finite entries the limit is NaN, and nothing is above NaN.
+        return mask(weight, lambda piece: (double(piece) - mean).abs() > self.sigmas * std)
+
+    def bounds(self, weight: Tensor) -> tuple[float, float]:
+        """The interval of `sigmas` standard deviations about the mean."""
+        mean, std = mean_and_std(weight)
+        if math.isnan(std):
+            return super().bounds(weight)
+        return mean - self.sigmas * std, mean + self.sigmas * std
+
+
+@dataclass(frozen=True)
+class TopFraction(Criterion):
+    """Outliers are the floor(fraction * entries) largest |w| of each tensor.
+
+    The default is the share that Yu et al. (2024, arXiv 2411.07191) compare super weights with.
+    Of equal magnitudes those first in row-major order are taken. Infinities are the largest; NaN
+    is never taken. `Clip` brings them to the range of the rest.
+
+    Args:
+        fraction: Share of each tensor's entries, above 0 and at most 1. Tensors of fewer than
+            1 / fraction entries have no outliers.
+    """
+
+    fraction: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Refuses a share that is not above 0 and at most 1."""
+        if not is_number(self.fraction) or not 0 < self.fraction <= 1:
+            raise ConfigError("fraction", self.fraction, "must be a number above 0 and at most 1")
+
+    def select(self, weight: Tensor) -> Tensor:
+        """Marks the largest entries."""
+        # As the decimal number that was written: in binary, 0.29 * 100 falls short of 29.
+        count = math.floor(Fraction(str(self.fraction)) * weight.numel())
+        return largest(weight, count)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite real number; a bool is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_positive(key: str, value: float) -> None:
+    """Refuses an argument that is not a positive, finite number.
+
+    Raises:
+        ConfigError: Naming the argument.
+    """
+    if not is_number(value) or value <= 0:
+        raise ConfigError(key, value, "must be a positive, finite number")

@@ -1,0 +1,56 @@
+"""Which parameters a model has, tied ones counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from torch import Tensor, nn
+
+
+def storage_key(tensor: Tensor) -> Hashable:
+    """A key that two tensors share exactly if they are the same view of the same memory.
+
+    Args:
+        tensor: Any tensor. One without memory of its own (on the meta device, or of no entries)
+            is known by its identity instead, so keys hold only while the tensors live.
+
+    Returns:
+        Device, address of the storage, offset, shape and strides.
+    """
+    if tensor.is_meta or tensor.numel() == 0:
+        return id(tensor)
+    return (
+        tensor.device,
+        tensor.untyped_storage().data_ptr(),
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+    )
+
+
+def tied_names(model: nn.Module) -> dict[str, list[str]]:
+    """The names of every floating-point parameter.
+
+    Args:
+        model: The model; its parameters may be on the meta device.
+
+    Returns:
+        All names of a parameter by its first one, in the model's order.
+    """
+    names: dict[Hashable, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.is_floating_point():
+            names.setdefault(storage_key(parameter), []).append(name)
+    return {aliases[0]: aliases for aliases in names.values()}
+
+
+def unique_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The floating-point parameters of a model, tied ones once.
+
+    Args:
+        model: The model; its parameters may be on the meta device.
+
+    Returns:
+        Parameters by their first name, in the model's order.
+    """
+    return {name: model.get_parameter(name) for name in tied_names(model)}

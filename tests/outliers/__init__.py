@@ -1,0 +1,1 @@
+"""Tests of what an outlier is and what is done to it."""
