@@ -1,0 +1,142 @@
+"""One batch, scored by the original and every variant of it.
+
+Legend: B rows of T tokens, N scored positions, D features, V entries of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from harness.scoring.head import ChunkedHead, evaluating
+from harness.scoring.tokens import (
+    Predictions,
+    TokenScores,
+    token_agreement,
+    token_kl,
+    token_nll,
+)
+
+if TYPE_CHECKING:
+    from harness.outliers import Patch
+
+ORIGINAL = "original"
+IGNORED = -100
+
+_CHUNK_BYTES = 32 * 2**20
+_HIDDEN_BYTES = 64 * 2**20
+
+
+def score_batch(
+    head: ChunkedHead,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    targets: Tensor,
+    patches: Mapping[str, Patch],
+    *,
+    chunk_bytes: int = _CHUNK_BYTES,
+    hidden_bytes: int = _HIDDEN_BYTES,
+) -> dict[str, TokenScores]:
+    """Scores a batch by the original and by each variant, token by token.
+
+    Bodies run one after the other over the whole batch and leave hidden states of the scored
+    positions; then the tail runs over chunks of these, original and variants side by side.
+    Variants go in groups whose hidden states fit in memory. No variant's scores depend on which
+    others there are, and the weights are afterwards what they were.
+
+    Args:
+        head: The model.
+        input_ids: Token ids [B, T].
+        attention_mask: 1 for tokens, 0 for padding on the right [B, T].
+        targets: The token that follows each position, -100 where it is not scored [B, T].
+        patches: Patches by the variants' names.
+        chunk_bytes: Size of one chunk of fp32 logits.
+        hidden_bytes: Hidden states kept of one group of variants, at least one variant's.
+
+    Returns:
+        Scores by name, the original's first, each over the N scored tokens in row-major order.
+
+    Raises:
+        ValueError: If a variant has the original's name.
+    """
+    if ORIGINAL in patches:
+        raise ValueError(f"a variant cannot be called {ORIGINAL!r}")
+    with evaluating(head.model), torch.inference_mode():
+        batch = _Batch(head, input_ids, attention_mask, targets, chunk_bytes)
+        # Made first: small results between one chunk's logits and the next would keep the
+        # allocator from using the same memory again, and each chunk would take its own.
+        scores = {ORIGINAL: batch.empty(), **{name: batch.empty(versus=True) for name in patches}}
+        original = batch.hidden(nullcontext())
+        size = max(1, hidden_bytes // max(1, original.nbytes))
+        for group in _groups(patches, size):
+            batch.score(original, group, scores)
+        return scores
+
+
+class _Batch:
+    """The batch, its scored positions, and the passes over them."""
+
+    def __init__(
+        self,
+        head: ChunkedHead,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        targets: Tensor,
+        chunk_bytes: int,
+    ) -> None:
+        self.head = head
+        self.inputs = (input_ids, attention_mask)
+        self.positions = (targets != IGNORED).flatten().nonzero().squeeze(1)
+        self.targets = targets.flatten()[self.positions]
+        self.chunk_rows = max(1, chunk_bytes // (4 * head.vocabulary))
+
+    def empty(self, *, versus: bool = False) -> TokenScores:
+        """Room for the scores of the original, or of a variant versus the original."""
+        like = self.targets
+        nll = torch.empty_like(like, dtype=torch.float32)
+        if not versus:
+            return TokenScores(nll)
+        return TokenScores(nll, torch.empty_like(nll), torch.empty_like(like, dtype=torch.bool))
+
+    def hidden(self, patched: AbstractContextManager[object]) -> Tensor:
+        """Hidden states [N, D] of the scored positions, by the body under a patch."""
+        with patched:
+            hidden = self.head.body(*self.inputs).flatten(0, 1)
+        return hidden[self.positions.to(hidden.device)]
+
+    def score(
+        self, original: Tensor, patches: Mapping[str, Patch], scores: Mapping[str, TokenScores]
+    ) -> None:
+        """Writes the scores of the original and of a group of variants, chunk after chunk."""
+        model = self.head.model
+        parts = {name: self.head.split(patch) for name, patch in patches.items()}
+        hidden = {name: self.hidden(body.applied(model)) for name, (body, _) in parts.items()}
+        # Also where nothing is scored: sharded models wait for one another in the tail.
+        for start in range(0, max(1, len(original)), self.chunk_rows):
+            rows = slice(start, start + self.chunk_rows)
+            reference = Predictions.of(self.head.tail(original[rows]))
+            targets = self.targets[rows].to(reference.top.device)
+            scores[ORIGINAL].nll[rows] = token_nll(reference, targets)
+            p = reference.log_probs.exp() if parts else None
+            for name, (_, tail) in parts.items():
+                with tail.applied(model) if tail.names else nullcontext():
+                    logits = self.head.tail(hidden[name][rows])
+                variant = Predictions.of(logits)
+                del logits
+                score = scores[name]
+                assert score.kl is not None
+                assert score.agree is not None
+                score.nll[rows] = token_nll(variant, targets)
+                score.kl[rows] = token_kl(reference.log_probs, variant.log_probs, p)
+                score.agree[rows] = token_agreement(reference, variant)
+
+
+def _groups(patches: Mapping[str, Patch], size: int) -> Iterator[dict[str, Patch]]:
+    """Patches in groups of at most `size`; an empty group where there are none."""
+    names = list(patches)
+    for start in range(0, max(1, len(names)), size):
+        yield {name: patches[name] for name in names[start : start + size]}

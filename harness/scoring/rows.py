@@ -1,0 +1,82 @@
+"""Rows of what was measured: one per variant and window, and what they add up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.scoring.histogram import LogHistogram
+from harness.scoring.tokens import TokenScores
+
+
+class WindowRow(NamedTuple):
+    """What one variant scored on one window, summed over the window's scored tokens.
+
+    Attributes:
+        window: Number of the window in the plan.
+        unit: Number of the document, or of the block of windows, that is resampled as one.
+        tokens: Scored tokens.
+        nll: Negative log-likelihood in nats.
+        kl: Divergence from the original in nats; 0 for the original itself.
+        agree: Tokens at which variant and original prefer the same next token.
+    """
+
+    window: int
+    unit: int
+    tokens: int
+    nll: float
+    kl: float
+    agree: int
+
+
+@dataclass
+class Tally:
+    """Everything that is kept of one variant while batches go by.
+
+    Attributes:
+        rows: One per window, in the order of scoring.
+        kl: Histogram of the divergence per token.
+    """
+
+    rows: list[WindowRow] = field(default_factory=list)
+    kl: LogHistogram = field(default_factory=LogHistogram)
+
+    def add(self, windows: Tensor, units: Tensor, targets: Tensor, scores: TokenScores) -> bool:
+        """Adds the scores of one batch.
+
+        Args:
+            windows: Numbers of the windows, [B].
+            units: Their units of resampling, [B].
+            targets: Token ids, -100 where nothing is scored, [B, T].
+            scores: Per scored token, row after row.
+
+        Returns:
+            Whether every likelihood in the batch is finite.
+        """
+        scored = (targets != -100).cpu()
+        row_of_token = scored.nonzero()[:, 0]
+        tokens = scored.sum(1).tolist()
+        nll = _per_row(scores.nll, row_of_token, len(tokens))
+        if scores.kl is None or scores.agree is None:
+            kl, agree = [0.0] * len(tokens), tokens
+        else:
+            kl = _per_row(scores.kl, row_of_token, len(tokens))
+            agree = [int(count) for count in _per_row(scores.agree, row_of_token, len(tokens))]
+            self.kl.add(scores.kl)
+        columns = zip(windows.tolist(), units.tolist(), tokens, nll, kl, agree, strict=True)
+        self.rows.extend(WindowRow(*row) for row in columns)
+        return bool(torch.isfinite(scores.nll).all())
+
+    def sorted_rows(self) -> list[WindowRow]:
+        """The rows in the order of the plan, whoever scored them."""
+        return sorted(self.rows)
+
+
+def _per_row(values: Tensor, row_of_token: Tensor, rows: int) -> list[float]:
+    # Summed in fp64 on the host: some accelerators have no fp64, and a sum there may vary in order.
+    sums = torch.zeros(rows, dtype=torch.float64)
+    sums.index_add_(0, row_of_token, values.detach().cpu().to(torch.float64))
+    return sums.tolist()

@@ -1,0 +1,172 @@
+"""Token scores against scipy in fp64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import kl_div, log_softmax, rel_entr
+from torch import Tensor
+
+from harness.scoring.tokens import Predictions, token_agreement, token_kl, token_nll
+
+VOCABULARY = 5000
+
+
+def logits(seed: int, rows: int = 7, scale: float = 3.0, columns: int = VOCABULARY) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def kl(first: Tensor, second: Tensor) -> np.ndarray:
+    p, q = Predictions.of(first), Predictions.of(second)
+    found = token_kl(p.log_probs, q.log_probs)
+    assert found.dtype == torch.float32
+    return found.double().numpy()
+
+
+def exact_kl(first: Tensor, second: Tensor) -> np.ndarray:
+    """By scipy in fp64, from the very same logits."""
+    log_p, log_q = (log_softmax(x.double().numpy(), axis=-1) for x in (first, second))
+    return rel_entr(np.exp(log_p), np.exp(log_q)).sum(-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_nll_is_the_log_softmax_of_the_target(dtype: torch.dtype) -> None:
+    x = logits(0).to(dtype)
+    targets = torch.arange(7) * 700
+    expected = -log_softmax(x.double().numpy(), axis=-1)[np.arange(7), targets]
+    found = token_nll(Predictions.of(x), targets)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("distance", [0.03, 0.3, 3.0, 30.0])
+def test_kl_is_scipys(distance: float) -> None:
+    x = logits(0)
+    y = x + logits(1, scale=distance)
+    np.testing.assert_allclose(kl(x, y), exact_kl(x, y), rtol=2e-5)
+
+
+def test_kl_of_the_same_logits_is_exactly_zero() -> None:
+    for scale in (0.0, 1.0, 100.0):
+        x = logits(0, scale=scale)
+        assert kl(x, x.clone()).tolist() == [0.0] * 7
+
+
+def test_a_constant_added_to_all_logits_is_no_divergence() -> None:
+    x = logits(0)
+    # Adding it rounds the logits themselves by up to 4e-6.
+    assert kl(x, x + 50.0).max() < 1e-10
+
+
+@pytest.mark.parametrize(("distance", "rtol"), [(1e-2, 2e-4), (1e-3, 5e-4), (1e-4, 2e-3)])
+def test_tiny_kl_keeps_its_relative_accuracy(distance: float, rtol: float) -> None:
+    x = logits(0)
+    y = x + logits(1, scale=distance)
+    expected = exact_kl(x, y)
+    assert expected.max() < distance**2
+    np.testing.assert_allclose(kl(x, y), expected, rtol=rtol)
+
+
+def test_tiny_kl_of_a_prediction_that_is_nearly_certain() -> None:
+    x = logits(0, scale=1.0)
+    x[:, 3] += 25.0
+    y = x.clone()
+    y[:, 3] += 0.01
+    expected = exact_kl(x, y)
+    assert expected.max() < 1e-10
+    np.testing.assert_allclose(kl(x, y), expected, rtol=2e-3, atol=1e-13)
+
+
+@pytest.mark.parametrize("height", [20.0, 80.0, 200.0, 600.0])
+def test_kl_of_disjoint_distributions(height: float) -> None:
+    x, y = logits(0), logits(1)
+    x[:, : VOCABULARY // 2] -= height
+    y[:, VOCABULARY // 2 :] -= height
+    assert (exact_kl(x, y) > 0.9 * height).all()
+    np.testing.assert_allclose(kl(x, y), exact_kl(x, y), rtol=2e-5)
+
+
+@pytest.mark.parametrize("height", [1e4, 1e30])
+def test_kl_beyond_what_scipy_can_say_of_probabilities(height: float) -> None:
+    x, y = torch.zeros(1, 4), torch.zeros(1, 4)
+    x[0, :2], y[0, 2:] = -height, -height
+    assert exact_kl(x, y).tolist() == [np.inf]  # exp(-height) is 0 in fp64 as well
+    np.testing.assert_allclose(kl(x, y), [height], rtol=1e-6)
+
+
+def test_kl_of_what_the_original_holds_nearly_impossible() -> None:
+    # exp(d) is beyond fp32 here, and p is 0 in it, while q is not.
+    x = torch.zeros(1, 4)
+    x[0, 0] = 120.0
+    y = x.clone()
+    y[0, 1] = 119.0
+    np.testing.assert_allclose(kl(x, y), exact_kl(x, y), rtol=1e-6)
+
+
+def test_the_sum_is_the_generalised_divergence() -> None:
+    # Not normalised, so that -p + q does not vanish.
+    log_p, log_q = logits(0, scale=1.0) - 9.0, logits(1, scale=1.0) - 8.0
+    p, q = log_p.double().exp().numpy(), log_q.double().exp().numpy()
+    expected = kl_div(p, q).sum(-1)
+    assert (np.abs(expected - rel_entr(p, q).sum(-1)) > 0.5).all()
+    np.testing.assert_allclose(token_kl(log_p, log_q), expected, rtol=1e-5)
+
+
+def test_impossible_tokens() -> None:
+    x, y = logits(0, rows=3), logits(1, rows=3)
+    x[0, 5] = y[0, 5] = -torch.inf  # for both
+    x[1, 5] = -torch.inf  # for the original alone
+    y[2, 5] = -torch.inf  # for the variant alone
+    found = kl(x, y)
+    np.testing.assert_allclose(found[:2], exact_kl(x, y)[:2], rtol=2e-5)
+    assert found[2] == np.inf
+
+
+def test_what_is_not_a_number_stays_in_its_row() -> None:
+    x, y = logits(0, rows=4), logits(1, rows=4)
+    clean = kl(x, y)
+    x[0, 5] = torch.nan
+    y[1, 5] = torch.nan
+    y[2, 5] = torch.inf
+    found = kl(x, y)
+    assert np.isnan(found[:3]).all()
+    assert found[3] == clean[3]
+    assert torch.isnan(token_nll(Predictions.of(y), torch.zeros(4, dtype=torch.int64)))[1:3].all()
+
+
+def test_rows_do_not_depend_on_the_rows_beside_them() -> None:
+    x, y = logits(0, rows=3, columns=300_000), logits(1, rows=3, columns=300_000)
+    p, q = Predictions.of(x).log_probs, Predictions.of(y).log_probs
+    alone = [token_kl(p[row : row + 1], q[row : row + 1]) for row in range(3)]
+    assert torch.equal(token_kl(p, q), torch.cat(alone))
+    assert torch.equal(token_kl(p, q, p.exp()), torch.cat(alone))
+
+
+def test_nothing_scored_is_an_empty_result() -> None:
+    none = Predictions.of(torch.zeros(0, 5))
+    empty = torch.zeros(0, dtype=torch.int64)
+    assert token_nll(none, empty).shape == (0,)
+    assert token_kl(none.log_probs, none.log_probs).shape == (0,)
+    assert token_agreement(none, none).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_agreement_is_equality_of_the_argmax(dtype: torch.dtype) -> None:
+    x = logits(0, rows=200, columns=9).to(dtype)
+    y = (x + logits(1, rows=200, columns=9)).to(dtype)
+    expected = x.double().numpy().argmax(-1) == y.double().numpy().argmax(-1)
+    assert 20 < expected.sum() < 180
+    assert token_agreement(Predictions.of(x), Predictions.of(y)).tolist() == expected.tolist()
+
+
+def test_the_likeliest_token_is_told_from_logits_not_from_rounded_probabilities() -> None:
+    x = torch.zeros(1, 3)
+    x[0] = torch.tensor([0.0, 1e-8, 0.0])  # its log-probabilities are all the same in fp32
+    assert len(set(Predictions.of(x).log_probs[0].tolist())) == 1
+    assert Predictions.of(x).top.item() == 1
+
+
+def test_what_is_not_a_number_agrees_with_nothing() -> None:
+    x = torch.full((1, 3), torch.nan)
+    assert not token_agreement(Predictions.of(x), Predictions.of(x)).item()
