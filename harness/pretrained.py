@@ -1,0 +1,325 @@
+"""A Hugging Face model and its tokenizer: where they come from and how they are loaded.
+
+The one place that knows the ways of transformers. What can be refused is refused from the
+configuration and the list of files, before any weight is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from harness.demo import MODEL_FOLDER
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+
+
+class Pretrained:
+    """A causal language model, named but not loaded until it is needed.
+
+    Args:
+        pretrained: Hub id, local folder, or ``demo`` for the embedded model.
+        revision: Branch, tag or commit on the hub.
+        dtype: Data type of the weights, and with it the precision of the evaluation.
+        attn_implementation: Attention kernel, as transformers names it.
+        device_map: Placement over devices, as accelerate reads it.
+        tokenizer: Hub id or folder of the tokenizer, where it is not the model's own.
+        trust_remote_code: Whether code from the model's repository may run.
+        force_dtype: Accept a data type that is known to overflow in this model.
+        architecture: Configuration of a model that is made with random weights instead of loaded.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "demo",
+        *,
+        revision: str | None = None,
+        dtype: DType = "auto",
+        attn_implementation: str | None = None,
+        device_map: str | dict[str, Any] | None = None,
+        tokenizer: str | None = None,
+        trust_remote_code: bool = False,
+        force_dtype: bool = False,
+        architecture: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = pretrained
+        self.revision = revision
+        self.tokenizer_name = tokenizer or pretrained
+        self.architecture = architecture
+        self._dtype: DType = dtype
+        self._attention = attn_implementation
+        self.device_map = device_map
+        self._trust = trust_remote_code
+        self._force_dtype = force_dtype
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The model's configuration, without its weights.
+
+        Raises:
+            ConfigError: If there is no such model or its kind is not known.
+        """
+        from transformers import AutoConfig
+
+        if self.architecture is not None:
+            return _config_from(self.architecture)
+        source = _source("model.pretrained", self.name)
+        try:
+            return AutoConfig.from_pretrained(
+                source, revision=self.revision, trust_remote_code=self._trust
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise refusal("model.pretrained", self.name, error) from error
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises:
+            ConfigError: If there is none at that place.
+        """
+        from transformers import AutoTokenizer
+
+        own = self.tokenizer_name == self.name
+        key = "model.pretrained" if own else "model.tokenizer"
+        source = _source(key, self.tokenizer_name)
+        try:
+            return AutoTokenizer.from_pretrained(
+                source,
+                revision=self.revision if own else None,
+                trust_remote_code=self._trust,
+            )
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            reason = refusal(key, self.tokenizer_name, error).reason
+            raise ConfigError(key, self.tokenizer_name, f"no tokenizer: {reason}") from error
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest input the model was made for, in tokens; None where it names no limit."""
+        text = self.config.get_text_config()
+        positions = getattr(text, "max_position_embeddings", None)
+        return None if positions is None else int(positions)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The data type that the weights will have, as far as the configuration tells."""
+        if self._dtype != "auto":
+            return getattr(torch, self._dtype)  # type: ignore[no-any-return]
+        return getattr(self.config, "dtype", None) or torch.float32
+
+    def check(self) -> None:
+        """Refuses what cannot be evaluated, before any weight is read.
+
+        Raises:
+            ConfigError: For packed weights, pickled weights, or a data type that overflows.
+        """
+        packed = getattr(self.config, "quantization_config", None)
+        if packed is not None:
+            method = packed.get("quant_method", "packed") if isinstance(packed, dict) else "packed"
+            raise ConfigError(
+                "model.pretrained",
+                self.name,
+                f"its weights are {method}-quantised; outliers are edited in floating-point "
+                "weights, so give the unquantised checkpoint, or dequantise it and save it first",
+            )
+        family = str(self.config.model_type)
+        overflows = family.startswith("gemma3") and self.dtype == torch.float16
+        if overflows and not self._force_dtype:
+            raise ConfigError(
+                "model.dtype",
+                "float16",
+                "activations of Gemma-3 exceed 65,504 and overflow; use bfloat16 or float32 "
+                "(or force it with --model.force_dtype true)",
+            )
+        folder = Path(_source("model.pretrained", self.name))
+        if self.architecture is None and folder.is_dir():
+            _check_safetensors(folder, self.name)
+
+    def skeleton(self) -> PreTrainedModel:
+        """The model's modules and parameter names on the meta device, without values."""
+        from transformers import AutoModelForCausalLM
+
+        try:
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(self.config, trust_remote_code=self._trust)
+        except (ValueError, TypeError, ImportError) as error:
+            raise self._unusable(error) from error
+
+    def load(self) -> PreTrainedModel:
+        """Loads the weights, or makes random ones where an architecture is given.
+
+        Returns:
+            The model in evaluation mode.
+
+        Raises:
+            ConfigError: If the weights are missing, incomplete, pickled or offloaded.
+        """
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM
+
+        self.check()
+        if self.architecture is not None:
+            model = AutoModelForCausalLM.from_config(
+                self.config, dtype=self.dtype, attn_implementation=self._attention
+            )
+            return model.eval()
+        source = _source("model.pretrained", self.name)
+        try:
+            with _quiet(progress=not Path(source).is_dir()):
+                model, info = AutoModelForCausalLM.from_pretrained(
+                    source,
+                    revision=self.revision,
+                    dtype=self._dtype,
+                    attn_implementation=self._attention,
+                    device_map=self.device_map,
+                    trust_remote_code=self._trust,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+            raise refusal("model.pretrained", self.name, error) from error
+        self._check_complete(model, info)
+        return model.eval()
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Writes a model and its tokenizer as a Hugging Face folder."""
+        with _quiet(progress=False):
+            model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+    def _check_complete(self, model: PreTrainedModel, info: dict[str, Any]) -> None:
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ConfigError(
+                "model.pretrained",
+                self.name,
+                f"the checkpoint lacks {len(missing)} weights, {missing[0]} for one; random "
+                "values in their place would be measured, so a complete checkpoint is needed",
+            )
+        offloaded = [name for name, weight in model.named_parameters() if weight.is_meta]
+        if offloaded:
+            raise ConfigError(
+                "model.device_map",
+                self.device_map,
+                f"{offloaded[0]} is offloaded and cannot be edited; use more devices or a "
+                "smaller dtype, so that every weight stays on a device",
+            )
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            "model.pretrained",
+            self.name,
+            f"{self.config.model_type} is not a causal language model: {_first_line(error)}",
+        )
+
+
+@contextmanager
+def _quiet(*, progress: bool) -> Iterator[None]:
+    """Keeps transformers from reporting what is checked here; bars are for downloads alone."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        logging.set_verbosity_error()
+        if not progress:
+            logging.disable_progress_bar()
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _source(key: str, name: str) -> str:
+    if name == "demo":
+        return str(MODEL_FOLDER)
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return str(path)
+    if not name or name[0] in "./~" or name.count("/") > 1 or path.is_file():
+        raise ConfigError(
+            key, name, "no such folder; give a hub id, a folder with a config.json, or demo"
+        )
+    return name
+
+
+def _config_from(architecture: dict[str, Any]) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    arguments = dict(architecture)
+    kind = arguments.pop("model_type", None)
+    if not isinstance(kind, str):
+        raise ConfigError("model.architecture", architecture, "must name a model_type, e.g. llama")
+    try:
+        return AutoConfig.for_model(kind, **arguments)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("model.architecture", architecture, _first_line(error)) from error
+    except Exception as error:  # strict dataclass validation has exceptions of its own
+        reason = " ".join(str(error).split())
+        raise ConfigError("model.architecture", architecture, reason) from error
+
+
+def _check_safetensors(folder: Path, name: str) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
+    if pickles:
+        raise ConfigError(
+            "model.pretrained",
+            name,
+            f"holds pickled weights only ({pickles[0]}); a pickle can run code when it is "
+            "opened, so convert it to safetensors with model.save_pretrained(folder) first",
+        )
+    raise ConfigError("model.pretrained", name, "holds no weights (*.safetensors)")
+
+
+def refusal(key: str, name: str, error: Exception) -> ConfigError:
+    """Turns an error of transformers or of the hub into one line that says what to do.
+
+    Args:
+        key: Configuration key that named the repository.
+        name: The repository or folder.
+        error: What was raised; its chain of causes is looked through.
+    """
+    kinds = {type(cause).__name__ for cause in _causes(error)}
+    if "GatedRepoError" in kinds:
+        reason = (
+            f"the repository is gated: accept its terms at https://huggingface.co/{name} "
+            "and run `hf auth login`"
+        )
+    elif "RevisionNotFoundError" in kinds:
+        reason = "the repository has no such revision (model.revision)"
+    elif "RepositoryNotFoundError" in kinds:
+        reason = (
+            "no such repository on the hub (a private one needs `hf auth login`), and no such "
+            "folder here"
+        )
+    elif kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
+        reason = "not a folder here, not in the local cache, and the hub cannot be reached"
+    else:
+        reason = _first_line(error)
+    return ConfigError(key, name, reason)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,39 @@
+"""What every test needs: no network, one place for runs, quiet libraries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+from tests.tiny import save_tiny
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tests run side by side; each gets one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with its tokenizer, as a Hugging Face folder."""
+    return save_tiny(tmp_path_factory.mktemp("llama") / "tiny-llama")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Six short documents, one to a line of JSON."""
+    path = tmp_path / "texts.jsonl"
+    lines = [f'{{"text": "{"The quick brown fox. " * n}"}}' for n in range(1, 7)]
+    path.write_text("\n".join(lines) + "\n")
+    return path

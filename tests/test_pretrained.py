@@ -1,0 +1,156 @@
+"""Models are loaded from folders as from the hub; what cannot be evaluated is refused early."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.errors import ConfigError
+from harness.pretrained import Pretrained, refusal
+from tests.tiny import FAMILIES, save_tiny, tiny_model
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def folder(llama_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(llama_folder, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loads_what_was_saved(family: str, tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / family, family)
+    source = Pretrained(str(folder))
+    model = source.load()
+    assert not model.training
+    for name, weight in tiny_model(family).named_parameters():
+        assert torch.equal(model.get_parameter(name), weight), name
+    assert source.max_positions == 64
+    assert source.tokenizer("ab").input_ids
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_dtype_is_that_of_the_weights(folder: Path, dtype: str) -> None:
+    source = Pretrained(str(folder), dtype=dtype)  # type: ignore[arg-type]
+    assert source.load().dtype == source.dtype == getattr(torch, dtype)
+
+
+def test_skeleton_has_names_and_no_values(folder: Path) -> None:
+    skeleton = Pretrained(str(folder)).skeleton()
+    assert {n for n, _ in skeleton.named_parameters()} == {
+        n for n, _ in tiny_model("llama").named_parameters()
+    }
+    assert all(p.is_meta for p in skeleton.parameters())
+
+
+def test_architecture_starts_from_random_weights(llama_folder: Path) -> None:
+    architecture = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    architecture |= {"num_attention_heads": 2, "vocab_size": 260, "model_type": "llama"}
+    source = Pretrained(tokenizer=str(llama_folder), architecture=architecture)
+    torch.manual_seed(1)
+    first = source.load()
+    torch.manual_seed(1)
+    assert torch.equal(first.model.norm.weight, source.load().model.norm.weight)
+    assert first.config.hidden_size == 16
+
+
+@pytest.mark.parametrize(
+    ("architecture", "says"),
+    [
+        ({"hidden_size": 16}, "model_type"),
+        ({"model_type": "no-such-model"}, "no-such-model"),
+    ],
+)
+def test_wrong_architecture_is_refused(architecture: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        _ = Pretrained(architecture=architecture).config
+    assert error.value.key == "model.architecture"
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", ""])
+def test_a_missing_folder_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match="no such folder") as error:
+        _ = Pretrained(name).config
+    assert error.value.key == "model.pretrained"
+    assert "\n" not in str(error.value)
+
+
+def test_a_hub_id_without_a_hub_says_so() -> None:
+    with pytest.raises(ConfigError) as error:
+        _ = Pretrained("someone/some-model-that-is-not-cached").config
+    assert "\n" not in str(error.value)
+    assert "cannot be reached" in str(error.value)
+
+
+def test_a_tokenizer_of_its_own_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        _ = Pretrained(str(folder), tokenizer="./nowhere").tokenizer
+    assert error.value.key == "model.tokenizer"
+
+
+def test_pickled_weights_are_refused(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match=r"pytorch_model\.bin.*safetensors"):
+        Pretrained(str(folder)).check()
+
+
+def test_packed_weights_are_refused(folder: Path) -> None:
+    edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(ConfigError, match=r"gptq-quantised.*unquantised"):
+        Pretrained(str(folder)).check()
+
+
+def test_gemma3_in_float16_is_refused_unless_forced(tmp_path: Path) -> None:
+    folder = str(save_tiny(tmp_path / "gemma", "gemma3"))
+    with pytest.raises(ConfigError, match=r"overflow.*bfloat16") as error:
+        Pretrained(folder, dtype="float16").check()
+    assert error.value.key == "model.dtype"
+    Pretrained(folder, dtype="float16", force_dtype=True).check()
+    edit_config(Path(folder), dtype="float16")
+    with pytest.raises(ConfigError, match="overflow"):
+        Pretrained(folder).check()
+
+
+def test_an_incomplete_checkpoint_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    del state["model.layers.1.mlp.down_proj.weight"]
+    save_file(state, path, {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"model\.layers\.1\.mlp\.down_proj\.weight"):
+        Pretrained(str(folder)).load()
+
+
+def test_a_damaged_checkpoint_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"not a safetensors file")
+    with pytest.raises(ConfigError) as error:
+        Pretrained(str(folder)).load()
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_is_no_language_model_is_refused(folder: Path) -> None:
+    edit_config(folder, model_type="vit", architectures=["ViTModel"])
+    with pytest.raises(ConfigError, match="not a causal language model"):
+        Pretrained(str(folder)).skeleton()
+
+
+class GatedRepoError(OSError):
+    """Named as huggingface_hub names it."""
+
+
+def test_a_gated_repository_says_how_to_log_in() -> None:
+    outer = OSError("You are trying to access a gated repo.\nMake sure to have access")
+    outer.__cause__ = GatedRepoError("403")
+    error = refusal("model.pretrained", "google/gemma-3-1b-pt", outer)
+    assert "hf auth login" in str(error)
+    assert "https://huggingface.co/google/gemma-3-1b-pt" in str(error)
+    assert "\n" not in str(error)
