@@ -1,0 +1,305 @@
+"""The LightningModule: batches through the original and its variants, and plain training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from jsonargparse.typing import OpenUnitInterval, PositiveInt
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from harness import results
+from harness.data import Corpus, WindowBatch
+from harness.measurement import Settings, Subject, measure
+from harness.outliers import Patch
+from harness.pretrained import DType, Pretrained
+from harness.probes import first_nonfinite
+from harness.scoring import ChunkedHead, Tally, score_batch
+from harness.training import Training
+from harness.variants import (
+    ORIGINAL,
+    Variant,
+    VariantConfig,
+    build_variants,
+    check_configs,
+    check_scopes,
+    entries_by_module_class,
+    parameter_count,
+    patch_path,
+)
+
+NOISE_FLOOR = "original-again"
+_NOISE_FLOOR_BATCHES = 8
+_NOTHING = Patch(())
+
+
+class OutlierExperiment(LightningModule):
+    """Scores a language model and copies of it whose outliers were edited.
+
+    Every variant sees the very same batch as the original, in the same step, as a sparse patch on
+    one set of weights.
+
+    Args:
+        pretrained: Hub id or local folder of a Hugging Face causal language model, or `demo` for
+            the embedded one.
+        revision: Branch, tag or commit on the hub.
+        dtype: Data type of the weights; it decides the precision of the evaluation. `auto` takes
+            what the model's config.json says.
+        attn_implementation: Attention kernel as transformers names it, for example `sdpa`.
+        device_map: Placement of the weights as accelerate reads it, for example `auto`. Without
+            it the model lies on one device.
+        tokenizer: Hub id or folder of the tokenizer. Null: the model's own.
+        trust_remote_code: Whether Python code in the model's repository may run here.
+        force_dtype: Accept a data type that overflows in this model, such as float16 in Gemma-3.
+        architecture: For `fit` from scratch: a Hugging Face configuration (`model_type`,
+            `hidden_size`, ...) of a model that starts from random weights. Null: `pretrained`.
+        training: Optimiser of `fit`.
+        variants: Interventions by name. Each is a criterion and an edit, or a saved patch.
+        control_seed: Seed of the random controls; `seed_everything` does not touch them.
+        resamples: Bootstrap and permutation resamples of the documents.
+        confidence: Coverage of the intervals.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "demo",
+        revision: str | None = None,
+        dtype: DType = "auto",
+        attn_implementation: str | None = None,
+        device_map: str | dict[str, Any] | None = None,
+        tokenizer: str | None = None,
+        trust_remote_code: bool = False,
+        force_dtype: bool = False,
+        architecture: dict[str, Any] | None = None,
+        training: Training | None = None,
+        variants: dict[str, VariantConfig] | None = None,
+        control_seed: int = 0,
+        resamples: PositiveInt = 10_000,
+        confidence: OpenUnitInterval = 0.95,
+    ) -> None:
+        super().__init__()
+        self.source = Pretrained(
+            pretrained,
+            revision=revision,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            device_map=device_map,
+            tokenizer=tokenizer,
+            trust_remote_code=trust_remote_code,
+            force_dtype=force_dtype,
+            architecture=architecture,
+        )
+        self.training_settings = training or Training()
+        self.training_settings.check("model.training")
+        self.variant_configs = variants or {}
+        self.control_seed = control_seed
+        self.resamples = resamples
+        self.confidence = confidence
+        self.variants: list[Variant] = []
+        self.tallies: dict[str, Tally] = {}
+        self.problems: list[str] = []
+        check_configs(self.variant_configs)
+
+    # -- set-up ------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
+        self.source.check()
+        if stage != "fit":
+            check_scopes(self.variant_configs, self.source.skeleton())
+
+    def configure_model(self) -> None:
+        """Loads the weights; Lightning calls this after the data was accepted."""
+        if hasattr(self, "model"):
+            return
+        model = self.source.load()
+        if self.source.device_map is None:
+            self.model = model
+        else:
+            # accelerate has placed it: as a submodule Lightning would move it to one device.
+            self.__dict__["model"] = model
+
+    def on_fit_start(self) -> None:
+        """Training has no variants: their entries would move with the weights."""
+        self.model.train()
+        self._measure_with([])
+
+    def on_validation_start(self) -> None:
+        """Finds the outliers, now that the weights are in place and on their device."""
+        if self.trainer.state.fn != "fit":
+            self._measure_with(build_variants(self.model, self.variant_configs, self.control_seed))
+
+    on_test_start = on_validation_start
+
+    def _measure_with(self, variants: list[Variant]) -> None:
+        self.variants = variants
+        self.head = ChunkedHead(self.model)
+        for variant in variants:
+            if variant.control_of is None and not variant.patch.entries:
+                self.problems.append(
+                    f"{variant.name}: {variant.criterion} selects nothing, "
+                    "so this variant is the original."
+                )
+
+    # -- scoring -----------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Begins a new measurement."""
+        names = [ORIGINAL, *(variant.name for variant in self.variants), NOISE_FLOOR]
+        self.tallies = {name: Tally() for name in names}
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: WindowBatch, batch_idx: int) -> Mapping[str, object]:
+        """Scores one batch of windows by the original and every variant.
+
+        Args:
+            batch: Windows of the plan.
+            batch_idx: Position of the batch in this process.
+
+        Returns:
+            Per variant, the scores of every scored token.
+        """
+        patches = {variant.name: variant.patch for variant in self.variants}
+        if batch.number < _NOISE_FLOOR_BATCHES and patches:
+            # After every other variant has come and gone: the weights must be back as they were.
+            patches[NOISE_FLOOR] = _NOTHING
+        scores = score_batch(
+            self.head, batch.input_ids, batch.attention_mask, batch.targets, patches
+        )
+        for name, score in scores.items():
+            finite = self.tallies[name].add(batch.windows, batch.units, batch.targets, score)
+            if not finite:
+                self._explain(name, patches.get(name, _NOTHING), batch)
+        return scores
+
+    test_step = validation_step
+
+    def _explain(self, name: str, patch: Patch, batch: WindowBatch) -> None:
+        if any(problem.startswith(f"{name}:") for problem in self.problems):
+            return
+        forward = partial(self.model, batch.input_ids, attention_mask=batch.attention_mask)
+        with patch.applied(self.model):
+            site = first_nonfinite(self.model, forward)
+        where = f"first at {site}" if site else "in the loss alone"
+        self.problems.append(f"{name}: NaN or infinity, {where}, in batch {batch.number}.")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the likelihood of the validation split during `fit`."""
+        if self.trainer.state.fn == "fit":
+            rows = self.tallies[ORIGINAL].rows
+            nll = math.fsum(row.nll for row in rows) / sum(row.tokens for row in rows)
+            self.log("likelihood/nll", nll, prog_bar=True)
+
+    # -- results -----------------------------------------------------------------------------
+
+    def measured(self, corpus: Corpus, run: results.Run) -> results.Results:
+        """What was measured since the epoch began.
+
+        Args:
+            corpus: The text that was scored.
+            run: How the results were made.
+        """
+        rows = self.tallies[ORIGINAL].rows
+        whole = len(rows) == corpus.record.windows
+        words = corpus.record.words if whole else None
+        bytes_ = corpus.record.bytes if whole else None
+        settings = Settings(self.resamples, self.confidence)
+        measured = measure(
+            self.tallies, ORIGINAL, NOISE_FLOOR, self._subjects(), words, bytes_, settings
+        )
+        record = corpus.record
+        return results.Results(
+            run=run,
+            model=self._model_record(),
+            data=results.Data(
+                dataset=record.dataset,
+                split=record.split,
+                documents=len({row.unit for row in rows}) if not whole else record.documents,
+                windows=len(rows),
+                tokens=sum(row.tokens for row in rows),
+                words=words,
+                bytes=bytes_,
+                max_length=record.max_length,
+                stride=record.stride,
+                join=record.join,
+                bos=record.bos,
+                windows_kind=record.windows_kind,
+            ),
+            noise_floor=measured.noise_floor,
+            variants={ORIGINAL: measured.original, **measured.variants},
+            controls=measured.controls,
+            warnings=tuple([*self.problems, *_too_few(len({row.unit for row in rows}))]),
+        )
+
+    def manifest(self, variant: Variant) -> dict[str, object]:
+        """What made a variant's patch and for which weights, to be saved beside it."""
+        scope = self.variant_configs[variant.name].scope
+        return {
+            "variant": variant.name,
+            "criterion": variant.criterion,
+            "edit": variant.edit,
+            "scope": dataclasses.asdict(scope),
+            "model": dataclasses.asdict(self._model_record()),
+        }
+
+    def _model_record(self) -> results.Model:
+        return results.Model(
+            pretrained=self.source.name,
+            revision=self.source.revision,
+            class_name=type(self.model).__name__,
+            parameters=parameter_count(self.model),
+            dtype=str(self.model.dtype).removeprefix("torch."),
+        )
+
+    def _subjects(self) -> list[Subject]:
+        total = parameter_count(self.model)
+        return [
+            Subject(
+                variant.name,
+                results.Edit(
+                    criterion=variant.criterion,
+                    edit=variant.edit,
+                    entries=variant.patch.entries,
+                    fraction=variant.patch.entries / total,
+                    by_module_class=entries_by_module_class(variant.patch, self.model),
+                    patch=patch_path(variant),
+                    is_original=not variant.patch.entries,
+                ),
+                variant.control_of,
+            )
+            for variant in self.variants
+        ]
+
+    # -- training ----------------------------------------------------------------------------
+
+    def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
+        """Next-token loss of one batch, in nats per token."""
+        logits = self.model(batch.input_ids, attention_mask=batch.attention_mask).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-100
+        )
+        self.log("likelihood/train_nll", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with warm-up and cosine, as `training` says."""
+        optimizer = self.training_settings.optimizer(self.model)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.training_settings.schedule(optimizer, steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def _too_few(units: int) -> list[str]:
+    if units > 1:
+        return []
+    return ["There is one document (or block) only, and so no interval: give several documents."]

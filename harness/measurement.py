@@ -1,0 +1,181 @@
+"""From rows per window to the figures of ``results.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import results
+from harness.scoring.perplexity import exp_or_none, likelihood
+from harness.scoring.rows import Tally
+from harness.scoring.significance import paired_p_values, ratio_intervals, versus_controls
+
+_Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A variant or control whose rows are to be turned into figures.
+
+    Attributes:
+        name: Its name.
+        edit: What was done to the weights.
+        control_of: The variant that it is a control for; None for a variant.
+    """
+
+    name: str
+    edit: results.Edit
+    control_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How intervals and p-values are made.
+
+    Attributes:
+        resamples: Bootstrap and permutation resamples.
+        confidence: Coverage of the intervals, 0 to 1.
+        seed: Seed of both.
+    """
+
+    resamples: int = 10_000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The part of the results that rows give.
+
+    Attributes:
+        original: The original's record.
+        variants: Records of the variants, by name.
+        controls: Records of the controls, by name.
+        noise_floor: The original against itself.
+    """
+
+    original: results.Variant
+    variants: dict[str, results.Variant]
+    controls: dict[str, results.Variant]
+    noise_floor: results.NoiseFloor
+
+
+def measure(
+    tallies: Mapping[str, Tally],
+    original: str,
+    again: str,
+    subjects: Sequence[Subject],
+    words: int | None,
+    bytes: int | None,
+    settings: Settings,
+) -> Measured:
+    """Compares every variant with the original, and with its controls.
+
+    Args:
+        tallies: Rows and histograms by name.
+        original: Name of the original's tally.
+        again: Name of the tally of the original's second scoring, which may cover fewer windows.
+        subjects: Variants and controls, each variant before its controls.
+        words: Words of the documents, None where the windows do not cover them.
+        bytes: Bytes of the documents, likewise.
+        settings: Resampling.
+    """
+    base = tallies[original]
+    units = np.unique([row.unit for row in base.rows])
+    tokens, baseline = _per_unit(base, units)
+    changes = {
+        subject.name: _per_unit(tallies[subject.name], units)[1] - baseline for subject in subjects
+    }
+    rows = np.stack(list(changes.values())) if changes else np.zeros((0, len(units)))
+    intervals = ratio_intervals(
+        rows, tokens, settings.resamples, settings.confidence, settings.seed
+    )
+    p_values = paired_p_values(rows, settings.resamples, settings.seed)
+    records: dict[str, results.Variant] = {}
+    for subject, interval, p_value in zip(subjects, intervals, p_values, strict=True):
+        tally = tallies[subject.name]
+        controls = [s.name for s in subjects if s.control_of == subject.name]
+        records[subject.name] = results.Variant(
+            likelihood=_likelihood(tally, words, bytes),
+            edit=subject.edit,
+            versus_original=results.VersusOriginal(
+                delta_nll=interval.estimate,
+                delta_nll_ci95=interval.bounds,
+                p_value=p_value,
+                perplexity_ratio=exp_or_none(interval.estimate),
+                **_divergence(tally),
+            ),
+            versus_control=_versus_control(
+                changes[subject.name], [changes[name] for name in controls], tokens, settings
+            ),
+        )
+    return Measured(
+        original=results.Variant(likelihood=_likelihood(base, words, bytes)),
+        variants={s.name: records[s.name] for s in subjects if s.control_of is None},
+        controls={s.name: records[s.name] for s in subjects if s.control_of is not None},
+        noise_floor=_noise_floor(base, tallies[again]),
+    )
+
+
+def _per_unit(tally: Tally, units: npt.NDArray[np.int64]) -> tuple[_Array, _Array]:
+    """Scored tokens and nats per unit, summed in the order of the plan."""
+    rows = tally.sorted_rows()
+    where = np.searchsorted(units, [row.unit for row in rows])
+    tokens, nll = (
+        np.bincount(where, np.array(column, dtype=np.float64), minlength=len(units))
+        for column in ([row.tokens for row in rows], [row.nll for row in rows])
+    )
+    return tokens.astype(np.float64), nll.astype(np.float64)
+
+
+def _likelihood(tally: Tally, words: int | None, bytes: int | None) -> results.Likelihood:
+    rows = tally.sorted_rows()
+    tokens = sum(row.tokens for row in rows)
+    return likelihood([row.nll for row in rows], tokens, words, bytes)
+
+
+def _divergence(tally: Tally) -> dict[str, float | None]:
+    rows = tally.sorted_rows()
+    tokens = sum(row.tokens for row in rows)
+    finite = tally.kl.nonfinite == 0
+    mean = likelihood([row.kl for row in rows], tokens).nll
+    return {
+        "kl_mean": mean,
+        "kl_p50": tally.kl.quantile(0.5) if finite else None,
+        "kl_p99": tally.kl.quantile(0.99) if finite else None,
+        "kl_max": tally.kl.maximum if finite else None,
+        "top1_agreement": sum(row.agree for row in rows) / tokens if finite else None,
+    }
+
+
+def _versus_control(
+    change: _Array, controls: list[_Array], tokens: _Array, settings: Settings
+) -> results.VersusControl | None:
+    if not controls:
+        return None
+    compared = versus_controls(
+        change, np.stack(controls), tokens, settings.resamples, settings.confidence, settings.seed
+    )
+    return results.VersusControl(
+        controls=len(controls),
+        delta_nll=compared.controls.estimate,
+        delta_nll_ci95=compared.controls.bounds,
+        excess_delta_nll=compared.excess.estimate,
+        excess_ci95=compared.excess.bounds,
+        importance_ratio=compared.importance_ratio,
+        p_value=compared.p_value,
+    )
+
+
+def _noise_floor(base: Tally, again: Tally) -> results.NoiseFloor:
+    first = {row.window: row for row in base.rows}
+    rows = again.sorted_rows()
+    tokens = sum(row.tokens for row in rows)
+    differences = [row.nll - first[row.window].nll for row in rows]
+    return results.NoiseFloor(
+        delta_nll=likelihood(differences, tokens).nll,
+        kl_mean=likelihood([row.kl for row in rows], tokens).nll,
+    )

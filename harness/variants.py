@@ -1,0 +1,178 @@
+"""Named interventions on one set of weights, each with its matched random controls."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jsonargparse.typing import NonNegativeInt
+from torch import nn
+
+from harness import patchfile
+from harness.errors import ConfigError
+from harness.outliers import Criterion, Edit, Patch, Scope, Zero, make_patch, matched_control
+from harness.outliers.parameters import unique_parameters
+
+ORIGINAL = "original"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass
+class VariantConfig:
+    """One variant as the configuration describes it.
+
+    Args:
+        criterion: Which entries are outliers: AbsoluteThreshold, SigmaThreshold, TopFraction, or
+            a class of your own.
+        edit: What becomes of them: Zero (the default), Epsilon, Clip, or a class of your own.
+        scope: Which parameters the criterion may touch.
+        controls: How many random controls are drawn beside the variant, each of as many entries
+            in the same tensors. A p-value against controls needs at least 19.
+        patch: File of a saved patch, in place of criterion, edit and scope.
+    """
+
+    criterion: Criterion | None = None
+    edit: Edit | None = None
+    scope: Scope = field(default_factory=Scope)
+    controls: NonNegativeInt = 0
+    patch: str | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant that is ready to be applied.
+
+    Attributes:
+        name: Its name in tables, files and TensorBoard.
+        patch: The edited entries.
+        criterion: How the entries were chosen, as a user would write it.
+        edit: What was done to them.
+        control_of: Name of the variant that this one is a control for; None for a variant.
+    """
+
+    name: str
+    patch: Patch
+    criterion: str
+    edit: str
+    control_of: str | None = None
+
+
+def check_configs(configs: Mapping[str, VariantConfig]) -> None:
+    """Refuses names and combinations that cannot be built, before a model is loaded.
+
+    Raises:
+        ConfigError: For a name that cannot be a folder, a variant with neither or both of
+            criterion and patch, or a patch file that cannot be read.
+    """
+    for name, config in configs.items():
+        key = f"model.variants.{name}"
+        if name == ORIGINAL or not _NAME.fullmatch(name) or "-control-" in name:
+            raise ConfigError(
+                key,
+                name,
+                "a variant is named by letters, digits, dot, dash and underscore, and neither "
+                "original nor like a control",
+            )
+        if config.criterion is None and config.patch is None:
+            reason = "needs a criterion, for example AbsoluteThreshold, or else a patch"
+            raise ConfigError(f"{key}.criterion", None, reason)
+        if config.criterion is not None and config.patch is not None:
+            reason = "stands beside a criterion; give one of the two"
+            raise ConfigError(f"{key}.patch", config.patch, reason)
+        if config.patch is not None:
+            patchfile.load(Path(config.patch), f"{key}.patch")
+
+
+def check_scopes(configs: Mapping[str, VariantConfig], skeleton: nn.Module) -> None:
+    """Refuses scope patterns that match nothing in a model without values.
+
+    Raises:
+        ConfigError: Naming the pattern and what the model has.
+    """
+    for name, config in configs.items():
+        _select(name, config, skeleton)
+
+
+def build_variants(
+    model: nn.Module, configs: Mapping[str, VariantConfig], control_seed: int
+) -> list[Variant]:
+    """Finds the outliers of every variant and draws its controls.
+
+    Args:
+        model: The original, with its weights.
+        configs: What is asked for, by name.
+        control_seed: Seed of the random controls.
+
+    Returns:
+        Each variant followed by its controls, in the order of the configuration.
+
+    Raises:
+        ConfigError: If a scope matches nothing, or a saved patch is of another model.
+    """
+    variants: list[Variant] = []
+    for name, config in configs.items():
+        variant = _build(name, config, model)
+        variants.append(variant)
+        for number in range(config.controls if variant.patch.entries else 0):
+            control = matched_control(
+                variant.patch, model, control_seed, number, config.edit or Zero()
+            )
+            variants.append(
+                Variant(
+                    f"{name}-control-{number}",
+                    control,
+                    f"random, as many as {name}",
+                    variant.edit,
+                    name,
+                )
+            )
+    return variants
+
+
+def patch_path(variant: Variant) -> str | None:
+    """Where a run folder holds the variant's patch; None for controls and empty patches."""
+    if variant.control_of is not None or not variant.patch.entries:
+        return None
+    return f"patches/{variant.name}.safetensors"
+
+
+def entries_by_module_class(patch: Patch, model: nn.Module) -> dict[str, int]:
+    """Counts edited entries by the class of the module that owns the parameter."""
+    counts: Counter[str] = Counter()
+    for tensor in patch.tensors:
+        owner = tensor.name.rpartition(".")[0]
+        counts[type(model.get_submodule(owner)).__name__] += tensor.entries
+    return dict(sorted(counts.items()))
+
+
+def parameter_count(model: nn.Module, names: Iterable[str] | None = None) -> int:
+    """The number of floating-point weights, tied ones once."""
+    parameters = unique_parameters(model)
+    return sum(parameters[name].numel() for name in (names or parameters))
+
+
+def _build(name: str, config: VariantConfig, model: nn.Module) -> Variant:
+    key = f"model.variants.{name}"
+    if config.patch is not None:
+        patch, manifest = patchfile.load(Path(config.patch), f"{key}.patch")
+        patchfile.check(patch, model, f"{key}.patch")
+        return Variant(name, patch, str(manifest.get("criterion")), str(manifest.get("edit")))
+    assert config.criterion is not None  # check_configs has refused it otherwise
+    edit = config.edit or Zero()
+    parameters = _select(name, config, model)
+    return Variant(
+        name,
+        make_patch(parameters, config.criterion, edit),
+        str(config.criterion),
+        str(edit),
+    )
+
+
+def _select(name: str, config: VariantConfig, model: nn.Module) -> dict[str, nn.Parameter]:
+    try:
+        return config.scope.select(model)
+    except ConfigError as error:
+        raise error.under(f"model.variants.{name}.scope") from None
