@@ -1,0 +1,25 @@
+"""Keeps libraries from talking over the harness on the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+# Each is a hint for other uses of the library, and wrong or useless here.
+_HINTS = (
+    r".*does not have many workers.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*You are using `torch.load` with `weights_only=False`.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+)
+
+
+def quiet() -> None:
+    """Leaves warnings that a user can act on, and silences advertisements and hints."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for hint in _HINTS:
+        warnings.filterwarnings("ignore", message=hint)

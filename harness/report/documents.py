@@ -1,0 +1,71 @@
+"""``documents.parquet``: what each variant scored on each document."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from harness.scoring.rows import Tally
+
+
+class UnitRecord(Protocol):
+    """A document, or a block of windows of a joined corpus."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def words(self) -> int | None:
+        """Words of the raw document."""
+
+    @property
+    def bytes(self) -> int | None:
+        """UTF-8 bytes of the raw document."""
+
+
+def save_documents(
+    path: Path, tallies: Mapping[str, Tally], units: Sequence[UnitRecord], names: Sequence[str]
+) -> None:
+    """Writes one row per variant and document: summed nll and KL in nats, tokens, words, bytes.
+
+    Args:
+        path: The file.
+        tallies: Rows per window, by variant.
+        units: Documents (or blocks), by number.
+        names: The variants to write, in this order.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    columns: dict[str, list[object]] = defaultdict(list)
+    for name in names:
+        nll: dict[int, float] = defaultdict(float)
+        kl: dict[int, float] = defaultdict(float)
+        tokens: dict[int, int] = defaultdict(int)
+        for row in tallies[name].sorted_rows():
+            nll[row.unit] += row.nll
+            kl[row.unit] += row.kl
+            tokens[row.unit] += row.tokens
+        for unit in sorted(nll):
+            columns["variant"].append(name)
+            columns["document"].append(units[unit].name)
+            columns["nll"].append(nll[unit])
+            columns["kl"].append(kl[unit])
+            columns["tokens"].append(tokens[unit])
+            columns["words"].append(units[unit].words)
+            columns["bytes"].append(units[unit].bytes)
+    schema = pyarrow.schema(
+        [
+            ("variant", pyarrow.string()),
+            ("document", pyarrow.string()),
+            ("nll", pyarrow.float64()),
+            ("kl", pyarrow.float64()),
+            ("tokens", pyarrow.int64()),
+            ("words", pyarrow.int64()),
+            ("bytes", pyarrow.int64()),
+        ]
+    )
+    parquet.write_table(pyarrow.table(dict(columns), schema=schema), path)

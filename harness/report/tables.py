@@ -1,0 +1,133 @@
+"""The rows and sentences that terminal and Markdown both show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.results import Results, Variant, VersusControl
+
+NOTHING = "–"
+HEADER = ("variant", "entries", "ppl", "Δnll [95 % interval]", "KL", "top-1 %", "p")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        cells: Text of each column, in the order of ``HEADER``.
+        control: Whether the line is about random controls.
+    """
+
+    cells: tuple[str, ...]
+    control: bool = False
+
+
+def title(results: Results) -> str:
+    """Which model on which text; folders and files by their last name."""
+    dataset = results.data.dataset
+    texts = [dataset] if isinstance(dataset, str) else dataset
+    return f"{_short(results.model.pretrained)} on {', '.join(map(_short, texts))}"
+
+
+def _short(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def rows(results: Results) -> list[Row]:
+    """The original, then each variant followed by the mean of its controls."""
+    table: list[Row] = []
+    for name, variant in results.variants.items():
+        table.append(Row((name, *_cells(variant))))
+        if variant.versus_control is not None:
+            controls = [
+                record
+                for control, record in results.controls.items()
+                if control.startswith(f"{name}-control-")
+            ]
+            table.append(Row(_control_cells(controls, variant.versus_control), control=True))
+    return table
+
+
+def sentences(results: Results) -> list[str]:
+    """What the table says, in words: one sentence per variant, then the warnings."""
+    said = [_verdict(name, variant) for name, variant in results.variants.items() if variant.edit]
+    return [*(sentence for sentence in said if sentence), *results.warnings]
+
+
+def _verdict(name: str, variant: Variant) -> str | None:
+    assert variant.edit is not None
+    against = variant.versus_control
+    change = variant.versus_original
+    if variant.edit.is_original or against is None or change is None:
+        return None
+    sentence = (
+        f"{name}: editing {variant.edit.entries:,} entries changes nll by "
+        f"{signed(change.delta_nll)}; as many random entries of the same tensors by "
+        f"{signed(against.delta_nll)} (mean of {against.controls})."
+    )
+    if against.importance_ratio is not None:
+        sentence += f" That is {against.importance_ratio:.3g} times as much."
+    return sentence
+
+
+def _cells(variant: Variant) -> tuple[str, ...]:
+    entries = NOTHING if variant.edit is None else f"{variant.edit.entries:,}"
+    perplexity = number(variant.likelihood.perplexity)
+    change = variant.versus_original
+    if change is None:
+        return (entries, perplexity, NOTHING, NOTHING, NOTHING, NOTHING)
+    return (
+        entries,
+        perplexity,
+        signed(change.delta_nll, change.delta_nll_ci95),
+        number(change.kl_mean),
+        share(change.top1_agreement),
+        p_value(change.p_value),
+    )
+
+
+def _control_cells(controls: list[Variant], against: VersusControl) -> tuple[str, ...]:
+    versus = [control.versus_original for control in controls if control.versus_original]
+    return (
+        f"  {against.controls} controls" if against.controls > 1 else "  1 control",
+        f"{controls[0].edit.entries:,}" if controls[0].edit else NOTHING,
+        number(_mean([control.likelihood.perplexity for control in controls])),
+        signed(against.delta_nll, against.delta_nll_ci95),
+        number(_mean([change.kl_mean for change in versus])),
+        share(_mean([change.top1_agreement for change in versus])),
+        p_value(against.p_value),
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) and known else None
+
+
+def number(value: float | None) -> str:
+    """A figure with four digits, or in powers of ten where it is very small or large."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.4g}" if value == 0 or 1e-2 <= abs(value) < 1e6 else f"{value:.1e}"
+
+
+def signed(value: float | None, bounds: tuple[float, float] | None = None) -> str:
+    """A change with its sign, and its interval where there is one."""
+    if value is None:
+        return NOTHING
+    text = f"{value:+.4f}"
+    return text if bounds is None else f"{text} [{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+
+
+def share(value: float | None) -> str:
+    """A share in percent."""
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value, without digits that mean nothing."""
+    if value is None:
+        return NOTHING
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,50 @@
+"""Checkpoints of `fit` as Hugging Face folders."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+if TYPE_CHECKING:
+    from harness.experiment import OutlierExperiment
+    from harness.tracking.recorder import RunRecorder
+
+MONITORED = "likelihood/nll"
+
+
+class HuggingFaceCheckpoint(Callback):
+    """Saves model and tokenizer after each validation of `fit`: the last state and the best.
+
+    They lie in ``checkpoints/last`` and ``checkpoints/best`` of the run folder and are loaded as
+    any other model, with ``--model.pretrained``.
+
+    Args:
+        recorder: The owner of the run folder.
+    """
+
+    def __init__(self, recorder: RunRecorder) -> None:
+        self.recorder = recorder
+        self.best = math.inf
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the state that was just validated."""
+        if trainer.sanity_checking:
+            return
+        self._save(pl_module, "last")
+        nll = float(trainer.callback_metrics.get(MONITORED, math.inf))
+        if nll < self.best:
+            self.best = nll
+            self._save(pl_module, "best")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the final state."""
+        self._save(pl_module, "last")
+
+    def _save(self, pl_module: LightningModule, name: str) -> None:
+        if self.recorder.folder is None:  # only the first process has one
+            return
+        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
+        folder = self.recorder.folder.path / "checkpoints" / name
+        experiment.source.save(experiment.model, folder)

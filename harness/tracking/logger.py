@@ -1,0 +1,100 @@
+"""The TensorBoard logger: one folder per variant inside the run folder."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from harness.tracking.run_folder import RunFolder
+
+
+class RunLogger(Logger):
+    """Writes scalars for TensorBoard into one folder per variant, so that equal tags overlay.
+
+    What `fit` logs goes to the folder `original`. The logger writes into the run's own folder,
+    which it is given by the recorder; without a recorder it writes nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder: RunFolder | None = None
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def attach(self, folder: RunFolder) -> None:
+        """Names the folder that is written to."""
+        self._folder = folder
+
+    @property
+    def name(self) -> str | None:
+        """Name of the experiment."""
+        return self._folder.name if self._folder else None
+
+    @property
+    def version(self) -> int | None:
+        """Number of the run."""
+        return self._folder.version if self._folder else None
+
+    @property
+    def save_dir(self) -> str | None:
+        """The run folder itself; Lightning's ``trainer.log_dir`` returns it."""
+        return str(self._folder.path) if self._folder else None
+
+    @rank_zero_only
+    def scalars(self, variant: str, values: Mapping[str, float], step: int) -> None:
+        """Writes one summary of several scalars.
+
+        Args:
+            variant: The folder.
+            values: Scalars by tag; a card is made for each first segment of a tag.
+            step: Position on the horizontal axis.
+        """
+        if self._folder is None or not values:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # One protocol buffer for all tags: add_scalar would cost thirty times as much.
+        summary = Summary(
+            value=[Summary.Value(tag=tag, simple_value=float(x)) for tag, x in values.items()]
+        )
+        writer = self._writer(variant).file_writer
+        assert writer is not None  # only a closed SummaryWriter has none
+        writer.add_summary(summary, step)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Writes what Lightning logs during `fit`."""
+        values = {tag: value for tag, value in metrics.items() if tag != "epoch"}
+        self.scalars("original", values, step or 0)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Does nothing: the configuration stands in config.yaml."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Flushes, so that TensorBoard shows everything; the writers stay open."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Closes every file."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _writer(self, variant: str) -> SummaryWriter:
+        if variant not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+
+            assert self._folder is not None
+            folder = Path(self._folder.path) / variant
+            self._writers[variant] = SummaryWriter(str(folder), max_queue=1000)
+        return self._writers[variant]

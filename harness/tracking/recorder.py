@@ -1,0 +1,149 @@
+"""The run recorder: from the first batch to the files of a run folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from harness import patchfile, report, results
+from harness.errors import ConfigError
+from harness.tracking.logger import RunLogger
+from harness.tracking.run_folder import RunFolder, Status
+from harness.variants import ORIGINAL, patch_path
+
+if TYPE_CHECKING:
+    from harness.data import Corpus
+    from harness.experiment import OutlierExperiment
+
+
+class RunRecorder(Callback):
+    """Makes the run folder and writes what the run measured into it.
+
+    Args:
+        name: Name of the experiment, a folder below save_dir. Null: the last part of the model's
+            name.
+        save_dir: Folder of all runs.
+    """
+
+    def __init__(self, name: str | None = None, save_dir: str = "logs") -> None:
+        if name is not None and Path(name).name != name:
+            raise ConfigError("run.name", name, "must be the name of one folder, without slashes")
+        self.name = name
+        self.save_dir = save_dir
+        self.folder: RunFolder | None = None
+        self.results: results.Results | None = None
+        self._config: str | None = None
+        self._seed: int | None = None
+        self._began = time.monotonic()
+
+    def describe(self, config: str, seed: int | None) -> None:
+        """Gives the recorder what only the command line knows.
+
+        Args:
+            config: Text of config.yaml.
+            seed: Value of ``seed_everything``; None where nothing was seeded.
+        """
+        self._config = config
+        self._seed = seed
+
+    # -- the folder --------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Makes the folder, and points logger and checkpoints at it."""
+        if self.folder is not None or not trainer.is_global_zero:
+            return
+        self._began = time.monotonic()
+        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
+        name = self.name or Path(experiment.source.name).name
+        self.folder = RunFolder(self.save_dir, name)
+        if self._config is not None:
+            (self.folder.path / "config.yaml").write_text(self._config)
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.attach(self.folder)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.folder.path / "checkpoints")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Marks the run as running."""
+        self._set_status("running")
+
+    on_validation_start = on_fit_start
+    on_test_start = on_fit_start
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Marks the training as complete."""
+        self._set_status("complete")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Keeps the folder of an interrupted run; removes that of a refused one."""
+        if self.folder is None:
+            return
+        if isinstance(exception, ConfigError):
+            self.folder.discard()
+        else:
+            self._set_status("interrupted")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the TensorBoard files."""
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.close()
+
+    # -- the results -------------------------------------------------------------------------
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the results of `validate` and `test`."""
+        if trainer.state.fn in (None, "fit") or self.folder is None:
+            return
+        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
+        command = trainer.state.fn.value
+        corpus = trainer.datamodule.corpus(command)  # type: ignore[attr-defined]
+        self._save_patches(experiment)
+        scored = len(experiment.tallies[ORIGINAL].rows)
+        run = results.Run(
+            name=self.folder.name,
+            version=self.folder.version,
+            command=command,
+            seed=self._seed,
+            world_size=trainer.world_size,
+            precision=str(trainer.precision),
+            duration_seconds=round(time.monotonic() - self._began, 3),
+            partial=scored < corpus.record.windows,
+        )
+        self.results = experiment.measured(corpus, run)
+        self._save(self.results, experiment, corpus)
+        self._set_status("complete")
+
+    on_test_end = on_validation_end
+
+    def _save(
+        self, measured: results.Results, experiment: OutlierExperiment, corpus: Corpus
+    ) -> None:
+        assert self.folder is not None
+        folder = self.folder.path
+        (folder / "results.json").write_text(results.to_json(measured), encoding="utf-8")
+        (folder / "report.md").write_text(report.markdown(measured), encoding="utf-8")
+        names = [*measured.variants, *measured.controls]
+        path = folder / "documents.parquet"
+        report.save_documents(path, experiment.tallies, corpus.units, names)
+
+    def _save_patches(self, experiment: OutlierExperiment) -> None:
+        assert self.folder is not None
+        for variant in experiment.variants:
+            relative = patch_path(variant)
+            if relative is not None:
+                path = self.folder.path / relative
+                path.parent.mkdir(exist_ok=True)
+                patchfile.save(variant.patch, path, experiment.manifest(variant))
+
+    def _set_status(self, status: Status) -> None:
+        if self.folder is not None:
+            self.folder.set_status(status)

@@ -1,0 +1,98 @@
+"""Imports run downward only, and the lowest layers need nothing but torch."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import harness
+
+ROOT = Path(harness.__file__).parent
+ORDER = [
+    "errors",
+    "outliers",
+    "probes",
+    "results",
+    "scoring",
+    "demo",
+    "data",
+    "pretrained",
+    "patchfile",
+    "training",
+    "variants",
+    "measurement",
+    "experiment",
+    "report",
+    "tracking",
+    "refusal",
+    "console",
+    "cli",
+    "__main__",
+]
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported(path: Path, *, typing_only: bool = False) -> list[str]:
+    """Dotted names that a file imports, those for type checking left out."""
+    tree = parsed(path)
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            skipped |= set(ast.walk(node))
+    names = []
+    for node in ast.walk(tree):
+        if node in skipped and not typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [
+                f"{node.module}.{alias.name}" if node.module == "harness" else node.module
+                for alias in node.names
+            ]
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downward(path: Path) -> None:
+    own = layer(path)
+    if own == "__init__":
+        return
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "harness" and len(parts) > 1 and parts[1] in ORDER:
+            assert ORDER.index(parts[1]) <= ORDER.index(own), f"{path} imports {name}"
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    assert {layer(path) for path in SOURCES} - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("room", ["outliers", "probes"])
+def test_the_lowest_rooms_need_only_torch(room: str) -> None:
+    allowed = set(sys.stdlib_module_names) | {"torch", "harness"}
+    for path in (ROOT / room).glob("*.py"):
+        roots = {name.split(".")[0] for name in imported(path, typing_only=True)}
+        assert roots <= allowed, path
+
+
+@pytest.mark.parametrize("library", ["transformers", "datasets", "pyarrow", "scipy", "matplotlib"])
+def test_heavy_libraries_are_imported_where_they_are_used(library: str) -> None:
+    for path in SOURCES:
+        body = parsed(path).body
+        top = [node for node in body if isinstance(node, ast.ImportFrom | ast.Import)]
+        names = [getattr(node, "module", None) or node.names[0].name for node in top]
+        assert not [name for name in names if name.split(".")[0] == library], path
