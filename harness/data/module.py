@@ -181,7 +181,8 @@ class TextDataModule(LightningDataModule):
         if stage == "fit":
             validates = self.trainer is None or self.trainer.limit_val_batches != 0
             return ("fit", "validate") if validates else ("fit",)
-        return (stage,) if stage in SPLITS else ()
+        # Lightning passes a member of an enumeration, which would show as such in errors.
+        return tuple(command for command in SPLITS if command == stage)
 
     def _layout(self, command: str) -> tuple[Layout, int | None]:
         positions = self.source.max_positions

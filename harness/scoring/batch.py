@@ -112,27 +112,40 @@ class _Batch:
         self, original: Tensor, patches: Mapping[str, Patch], scores: Mapping[str, TokenScores]
     ) -> None:
         """Writes the scores of the original and of a group of variants, chunk after chunk."""
-        model = self.head.model
-        parts = {name: self.head.split(patch) for name, patch in patches.items()}
-        hidden = {name: self.hidden(body.applied(model)) for name, (body, _) in parts.items()}
+        hidden, tails = {}, {}
+        for name, patch in patches.items():
+            body, tails[name] = self.head.split(patch)
+            hidden[name] = self.hidden(body.applied(self.head.model))
         # Also where nothing is scored: sharded models wait for one another in the tail.
         for start in range(0, max(1, len(original)), self.chunk_rows):
             rows = slice(start, start + self.chunk_rows)
-            reference = Predictions.of(self.head.tail(original[rows]))
-            targets = self.targets[rows].to(reference.top.device)
-            scores[ORIGINAL].nll[rows] = token_nll(reference, targets)
-            p = reference.log_probs.exp() if parts else None
-            for name, (_, tail) in parts.items():
-                with tail.applied(model) if tail.names else nullcontext():
-                    logits = self.head.tail(hidden[name][rows])
-                variant = Predictions.of(logits)
-                del logits
-                score = scores[name]
-                assert score.kl is not None
-                assert score.agree is not None
-                score.nll[rows] = token_nll(variant, targets)
-                score.kl[rows] = token_kl(reference.log_probs, variant.log_probs, p)
-                score.agree[rows] = token_agreement(reference, variant)
+            self._score_rows(rows, original, hidden, tails, scores)
+
+    def _score_rows(
+        self,
+        rows: slice,
+        original: Tensor,
+        hidden: Mapping[str, Tensor],
+        tails: Mapping[str, Patch],
+        scores: Mapping[str, TokenScores],
+    ) -> None:
+        reference = self._predictions(original[rows])
+        targets = self.targets[rows].to(reference.top.device)
+        scores[ORIGINAL].nll[rows] = token_nll(reference, targets)
+        for name, tail in tails.items():
+            with tail.applied(self.head.model) if tail.names else nullcontext():
+                variant = self._predictions(hidden[name][rows])
+            score = scores[name]
+            assert score.kl is not None
+            assert score.agree is not None
+            score.nll[rows] = token_nll(variant, targets)
+            score.kl[rows] = token_kl(reference.log_probs, variant.log_probs)
+            score.agree[rows] = token_agreement(reference, variant)
+            # Or it would still be there while the next one's logits are made.
+            del variant
+
+    def _predictions(self, hidden: Tensor) -> Predictions:
+        return Predictions.of(self.head.tail(hidden), overwrite=True)
 
 
 def _groups(patches: Mapping[str, Patch], size: int) -> Iterator[dict[str, Patch]]:

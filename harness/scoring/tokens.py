@@ -44,11 +44,20 @@ class Predictions:
     top: Tensor
 
     @classmethod
-    def of(cls, logits: Tensor) -> Predictions:
-        """Predictions from logits [n, V] of any floating-point type; computed in fp32."""
-        # The softmax rounds, and may make a tie where the logits have none.
-        logits = logits.float()
-        return cls(torch.log_softmax(logits, dim=-1), logits.argmax(dim=-1))
+    def of(cls, logits: Tensor, *, overwrite: bool = False) -> Predictions:
+        """Predictions from logits; computed in fp32.
+
+        Args:
+            logits: Logits [n, V] of any floating-point type.
+            overwrite: Whether fp32 logits may become the log-probabilities, to save memory.
+        """
+        log_probs = logits.to(torch.float32, copy=not overwrite)
+        top = []
+        for block in _blocks(log_probs):
+            # The softmax rounds, and may make a tie where the logits have none.
+            top.append(block.argmax(dim=-1))
+            block.copy_(torch.log_softmax(block, dim=-1))
+        return cls(log_probs, torch.cat(top))
 
 
 def token_nll(predictions: Predictions, targets: Tensor) -> Tensor:
@@ -74,7 +83,7 @@ def token_agreement(original: Predictions, variant: Predictions) -> Tensor:
     return (original.top == variant.top) & ~numbers
 
 
-def token_kl(log_p: Tensor, log_q: Tensor, p: Tensor | None = None) -> Tensor:
+def token_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Generalised Kullback-Leibler divergence of log_p from log_q.
 
     The sum over the vocabulary of `p (log p - log q) - p + q`, which is `scipy.special.kl_div`
@@ -89,22 +98,26 @@ def token_kl(log_p: Tensor, log_q: Tensor, p: Tensor | None = None) -> Tensor:
     Args:
         log_p: Log-probabilities of the original, fp32 [n, V]; -inf for an impossible token.
         log_q: Log-probabilities of the variant, fp32 [n, V].
-        p: `log_p.exp()`, where it is at hand.
 
     Returns:
         fp32 [n], in nats, at least 0; infinite where the variant rules out what the original
         holds possible, NaN where either is NaN.
     """
-    if p is None:
-        p = log_p.exp()
-    # Small blocks stay in the processor's cache; elsewhere they would only be more launches.
-    rows = _BLOCK_BYTES // (4 * log_p.shape[1]) if log_p.device.type == "cpu" else len(p)
-    blocks = zip(*(torch.split(x, max(1, rows)) for x in (log_p, log_q, p)), strict=True)
-    return torch.cat([_kl_of_rows(*block) for block in blocks])
+    pairs = zip(_blocks(log_p), _blocks(log_q), strict=True)
+    return torch.cat([_kl_of_rows(*pair) for pair in pairs])
 
 
-def _kl_of_rows(log_p: Tensor, log_q: Tensor, p: Tensor) -> Tensor:
-    q = log_q.exp()
+def _blocks(rows: Tensor) -> tuple[Tensor, ...]:
+    """Views of a few rows each, that stay in the processor's cache while they are worked on.
+
+    On other devices all rows are one block: there small ones are only more launches.
+    """
+    count = _BLOCK_BYTES // (4 * rows.shape[1]) if rows.device.type == "cpu" else len(rows)
+    return torch.split(rows, max(1, count))
+
+
+def _kl_of_rows(log_p: Tensor, log_q: Tensor) -> Tensor:
+    p, q = log_p.exp(), log_q.exp()
     d = log_q - log_p
     terms = d.clamp(max=1.0).expm1_().sub_(d).mul_(p)
     # Nothing up to d = 1, where q <= e p; beyond, what expm1 was kept from adding.

@@ -1,0 +1,226 @@
+"""The command line: defaults, overrides, replay, and what wrong input gets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.cli import main
+from tests.tiny import save_tiny
+
+ROOT = Path(__file__).parent.parent
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Calls the command line in an empty folder; returns status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
+        try:
+            status = main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return call
+
+
+def results(version: int = 0, name: str = "tiny-llama") -> dict[str, Any]:
+    path = Path("logs") / name / f"version_{version}" / "results.json"
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def tiny(llama_folder: Path, texts: Path) -> list[str]:
+    return [
+        f"--model.pretrained={llama_folder}",
+        f"--data.dataset={texts}",
+        "--model.variants.zeroed.criterion.threshold=0.6",
+        "--model.resamples=200",
+        "--trainer.enable_progress_bar=false",
+    ]
+
+
+def test_validate_ends_with_a_table_and_says_where_the_report_is(run: Run, tiny: list[str]) -> None:
+    status, out, _ = run("validate", *tiny)
+    assert status == 0
+    assert "original" in out
+    assert "zeroed" in out
+    folder = Path("logs/tiny-llama/version_0")
+    assert out.rstrip().endswith(str(folder / "report.md"))
+    assert (folder / "status").read_text() == "complete\n"
+    assert list(results()["variants"]) == ["original", "zeroed", "sigma5"]
+    assert results()["run"]["seed"] == 42
+    assert results()["variants"]["zeroed"]["edit"]["entries"] > 0
+    for row in ("| original |", "| zeroed |", "| sigma5 |"):
+        assert row in (folder / "report.md").read_text()
+
+
+def test_config_yaml_replays_to_the_same_numbers(
+    run: Run, tiny: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any
+) -> None:
+    controls = ["--model.variants.zeroed.controls=2", "--model.control_seed=7"]
+    assert run("validate", *tiny, *controls)[0] == 0
+    config = Path("logs/tiny-llama/version_0/config.yaml").absolute()
+    first = results()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert run("validate", "-c", config)[0] == 0
+    second = results()
+    for record in (first, second):
+        del record["run"]
+    assert first == second
+
+
+def test_the_version_counts_on(run: Run, tiny: list[str]) -> None:
+    for version in (0, 1):
+        assert run("validate", *tiny, "--run.name=mine")[0] == 0
+        assert results(version, "mine")["run"]["version"] == version
+
+
+def test_test_reads_the_test_split(run: Run, llama_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "validation.jsonl").write_text('{"text": "of validation"}\n{"text": "again"}\n')
+    (folder / "test.jsonl").write_text('{"text": "of the test"}\n{"text": "once more"}\n')
+    options = [f"--model.pretrained={llama_folder}", f"--data.dataset={folder}"]
+    assert run("test", *options, "--trainer.enable_progress_bar=false")[0] == 0
+    assert results()["data"]["split"] == "test"
+    assert results()["data"]["bytes"] == len("of the test") + len("once more")
+
+
+def test_files_merge_from_left_to_right(run: Run, tmp_path: Path) -> None:
+    first = {"model": {"variants": {"a": {"criterion": {"class_path": "AbsoluteThreshold"}}}}}
+    second = {"model": {"variants": {"b": {"criterion": {"class_path": "TopFraction"}}}}}
+    for name, tree in (("a.yaml", first), ("b.yaml", second)):
+        (tmp_path / name).write_text(yaml.safe_dump(tree))
+    added = "--model.variants.c.criterion=SigmaThreshold"
+    status, out, _ = run("validate", "-c", "a.yaml", "-c", "b.yaml", added, "--print_config")
+    assert status == 0
+    variants = yaml.safe_load(out)["model"]["variants"]
+    assert list(variants) == ["b", "c"]
+    assert variants["c"]["criterion"]["class_path"].endswith("SigmaThreshold")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_help_explains_every_field(run: Run, command: str) -> None:
+    status, out, _ = run(command, "--help")
+    assert status == 0
+    text = " ".join(out.split())
+    for key in ("--model.pretrained", "--model.control_seed", "--data.stride", "--run.name"):
+        explanation = text.split(f"{key} ", 1)[1][:400]
+        assert "(type:" in explanation, key
+    ours = [line for line in out.splitlines() if line.strip().startswith(("--model.", "--data."))]
+    assert len(ours) > 25
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
+def test_every_file_in_configs_parses(run: Run, path: Path) -> None:
+    command = "fit" if "fit" in path.name else "validate"
+    status, out, err = run(command, "-c", path, "--print_config")
+    assert (status, err) == (0, "")
+    assert yaml.safe_load(out)["model"]
+
+
+def test_configs_demo_is_what_no_arguments_mean(run: Run) -> None:
+    _, written, _ = run("validate", "-c", ROOT / "configs/demo.yaml", "--print_config")
+    _, default, _ = run("validate", "--print_config")
+    assert yaml.safe_load(written) == yaml.safe_load(default)
+
+
+BAD = [
+    (["--model.variants.zeroed.criterion.threshold=-7"], "criterion.threshold=-7.0: must be a po"),
+    (["--model.variants.zeroed.criterion.threshold=0"], "criterion.threshold=0.0: must be a pos"),
+    (["--model.variants.zeroed.criterion.threshold=.inf"], "threshold=inf: must be a positive"),
+    (["--model.variants.zeroed.criterion.threshold=.nan"], "threshold=nan: must be a positive"),
+    (["--model.variants.zeroed.criterion=Foo"], "variants.zeroed.criterion='Foo': no such class"),
+    (["--model.variants.zeroed.criterian=Foo"], "model.variants.zeroed.criterian: no such key"),
+    (["--model.variants.zeroed.scope.include=[no*]"], "model.variants.zeroed.scope.include='no*'"),
+    (["--model.variants.new.patch=no.safetensors"], "model.variants.new.patch='no.safetensors'"),
+    (["--model.nothing=1"], "model.nothing: no such key"),
+    (["--model.dtype=float8"], "model.dtype='float8': must be one of auto, float32"),
+    (["--model.resamples=0"], "model.resamples='0': must be above 0"),
+    (["--model.confidence=1"], "model.confidence='1': must be above 0 and below 1"),
+    (["--data.batch_size=0"], "data.batch_size=0: give a whole number from 1 on"),
+    (["--data.max_length=65"], "data.max_length=65: beyond the 64 positions"),
+    (["--data.max_length=32", "--data.stride=33"], "data.stride=33: above data.max_length=32"),
+    (["--data.text_column=body"], "data.text_column='body': no such column; there are text"),
+    (["--data.dataset=nowhere.txt"], "data.dataset='nowhere.txt': no such file"),
+    (["--data.dataset=empty.txt"], "empty.txt': no text in it"),
+    (["--model.pretrained=./nowhere"], "model.pretrained='./nowhere': no such folder"),
+    (["--model.tokenizer=./nowhere"], "model.tokenizer='./nowhere': no such folder"),
+    (["--run.name=a/b"], "run.name='a/b': must be the name of one folder"),
+    (["--trainer.accelerator=nonsense"], "trainer={'trainer.accelerator': 'nonsense'}"),
+    (["--ckpt_path=no.ckpt"], "ckpt_path='no.ckpt': no such file"),
+    (["-c", "no.yaml"], "no.yaml': no such file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD, ids=[" ".join(case[0]) for case in BAD])
+def test_bad_input_gets_one_line_and_status_2(
+    run: Run, tiny: list[str], arguments: list[str], says: str
+) -> None:
+    Path("empty.txt").touch()
+    status, out, err = run("validate", *tiny, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("refused: ")
+    assert says in err
+    assert err.count("\n") == 1, err
+    assert not Path("logs").exists()
+
+
+def test_a_patch_of_another_model_is_refused(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    assert run("validate", *tiny)[0] == 0
+    patch = Path("logs/tiny-llama/version_0/patches/zeroed.safetensors")
+    other = save_tiny(tmp_path / "other", seed=1)
+    option = f"--model.variants.saved.patch={patch}"
+    status, _, err = run("validate", *tiny, f"--model.pretrained={other}", option)
+    assert status == 2
+    assert "model.variants.saved.patch" in err
+    assert "another model" in err
+    assert not Path("logs/other").exists()
+
+
+def test_fit_trains_from_scratch(run: Run, llama_folder: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the same few words again and again, " * 200)
+    architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16}
+    architecture |= {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 260}
+    tree = {
+        "model": {
+            "tokenizer": str(llama_folder),
+            "architecture": architecture | {"max_position_embeddings": 32},
+            "training": {"learning_rate": 1e-2, "warmup_steps": 2},
+        },
+        "data": {"dataset": str(text), "batch_size": 4},
+        "trainer": {"max_steps": 30, "val_check_interval": 15, "enable_progress_bar": False},
+    }
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(tree))
+    status, out, _ = run("fit", "-c", "fit.yaml", "--run.name=mine")
+    assert status == 0
+    folder = Path("logs/mine/version_0")
+    assert out.rstrip().endswith(str(folder / "checkpoints"))
+    assert (folder / "status").read_text() == "complete\n"
+    trained = folder / "checkpoints" / "best"
+    options = [f"--model.pretrained={trained}", f"--data.dataset={text}", "--run.name=trained"]
+    assert run("validate", *options, "--trainer.enable_progress_bar=false")[0] == 0
+    assert results(0, "trained")["variants"]["original"]["likelihood"]["nll"] < 4.0
+
+
+def test_python_m_harness_works_from_any_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", "validate", "--data.stride", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "refused: data.stride=0: give a whole number from 1 on\n"
+    assert not any(tmp_path.iterdir())
