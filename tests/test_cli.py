@@ -118,7 +118,7 @@ def test_help_explains_every_field(run: Run, command: str) -> None:
     assert status == 0
     text = " ".join(out.split())
     for key in ("--model.pretrained", "--model.control_seed", "--data.stride", "--run.name"):
-        explanation = text.split(f"{key} ", 1)[1][:400]
+        explanation = text.rpartition(f" {key} ")[2][:600]
         assert "(type:" in explanation, key
     ours = [line for line in out.splitlines() if line.strip().startswith(("--model.", "--data."))]
     assert len(ours) > 25
