@@ -140,7 +140,19 @@ def test_rows_do_not_depend_on_the_rows_beside_them() -> None:
     p, q = Predictions.of(x).log_probs, Predictions.of(y).log_probs
     alone = [token_kl(p[row : row + 1], q[row : row + 1]) for row in range(3)]
     assert torch.equal(token_kl(p, q), torch.cat(alone))
-    assert torch.equal(token_kl(p, q, p.exp()), torch.cat(alone))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_logits_are_overwritten_only_where_that_is_allowed(dtype: torch.dtype) -> None:
+    x = logits(0, rows=3, columns=300_000).to(dtype)
+    kept = x.clone()
+    expected = Predictions.of(x)
+    assert torch.equal(x, kept)
+    found = Predictions.of(x, overwrite=True)
+    assert torch.equal(found.log_probs, expected.log_probs)
+    assert torch.equal(found.top, expected.top)
+    assert torch.equal(expected.log_probs, kept.log_softmax(-1, dtype=torch.float32))
+    assert (found.log_probs.data_ptr() == x.data_ptr()) == (dtype == torch.float32)
 
 
 def test_nothing_scored_is_an_empty_result() -> None:

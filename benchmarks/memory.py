@@ -1,0 +1,37 @@
+"""Peak memory of a process that scores the original alone, or many variants beside it."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+from benchmarks.model import batch, model, patches
+from harness.scoring import ChunkedHead, score_batch
+
+BOUND = 1.15
+
+
+def ratio() -> float:
+    """Peak memory with four variants of three controls each, by that of the original alone."""
+    return _peak_of_a_process(variants=4) / _peak_of_a_process(variants=0)
+
+
+def _peak_of_a_process(variants: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.memory", str(variants)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main() -> None:
+    """Scores two batches and prints this process's peak resident memory."""
+    llama = model()
+    made = patches(llama, variants=int(sys.argv[1]), controls=3)
+    head = ChunkedHead(llama)
+    for _ in range(2):
+        score_batch(head, *batch(), made)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The model that is measured on: the shape of a 135-million-parameter Llama, random weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from harness.outliers import Patch, Scope, TopFraction, Zero, make_patch, matched_control
+
+BATCH, LENGTH = 4, 512
+
+
+def model() -> LlamaForCausalLM:
+    """Hidden 576, 30 layers, 9 heads of which 3 for keys and values, tied embeddings, fp32."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=49_152,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    """Input ids, attention mask and targets of 4 windows of 512 tokens, every one scored."""
+    ids = torch.randint(0, 49_152, (BATCH, LENGTH + 1), generator=torch.Generator().manual_seed(1))
+    return ids[:, :-1], torch.ones(BATCH, LENGTH, dtype=torch.int64), ids[:, 1:]
+
+
+def patches(llama: LlamaForCausalLM, variants: int, controls: int) -> dict[str, Patch]:
+    """Variants that zero a ten-thousandth of every matrix, embeddings too, with controls."""
+    parameters = Scope(matrices_only=True).select(llama)
+    made: dict[str, Patch] = {}
+    for number in range(variants):
+        criterion = TopFraction(1e-4 * (number + 1))
+        patch = make_patch(parameters, criterion, Zero())
+        made[f"variant-{number}"] = patch
+        for control in range(controls):
+            made[f"variant-{number}-control-{control}"] = matched_control(
+                patch, llama, 0, control, Zero()
+            )
+    return made

@@ -1,0 +1,38 @@
+"""Original and one variant, scored with likelihood, divergence and agreement, against a forward."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.model import batch, model, patches
+from harness.scoring import ChunkedHead, score_batch
+
+BOUND = 2.3
+
+
+def ratio(pairs: int = 7) -> float:
+    """Median over interleaved pairs of the time to score by the time of the bare forward."""
+    llama = model()
+    head = ChunkedHead(llama)
+    ids, mask, targets = batch()
+    variant = patches(llama, variants=1, controls=0)
+
+    @torch.inference_mode()
+    def bare() -> None:
+        _ = llama(ids, attention_mask=mask, use_cache=False).logits
+
+    def scored() -> None:
+        score_batch(head, ids, mask, targets, variant)
+
+    bare(), scored()
+    return statistics.median(_seconds(scored) / _seconds(bare) for _ in range(pairs))
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
