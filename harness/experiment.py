@@ -140,6 +140,7 @@ class OutlierExperiment(LightningModule):
     def _measure_with(self, variants: list[Variant]) -> None:
         self.variants = variants
         self.head = ChunkedHead(self.model)
+        self.problems = []
         for variant in variants:
             if variant.control_of is None and not variant.patch.entries:
                 self.problems.append(
@@ -235,7 +236,7 @@ class OutlierExperiment(LightningModule):
             noise_floor=measured.noise_floor,
             variants={ORIGINAL: measured.original, **measured.variants},
             controls=measured.controls,
-            warnings=tuple([*self.problems, *_too_few(len({row.unit for row in rows}))]),
+            warnings=(*self.problems, *_too_few(len({row.unit for row in rows}))),
         )
 
     def manifest(self, variant: Variant) -> dict[str, object]:

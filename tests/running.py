@@ -1,0 +1,86 @@
+"""Runs of the harness in this process, as one who uses it as a library would start them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from harness.console import quiet
+from harness.data import TextDataModule
+from harness.experiment import OutlierExperiment
+from harness.results import Results
+from harness.tracking import RunRecorder
+
+QUICK = {
+    "accelerator": "cpu",
+    "logger": False,
+    "use_distributed_sampler": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+@dataclass
+class Ran:
+    """A run that has come to its end."""
+
+    experiment: OutlierExperiment
+    data: TextDataModule
+    trainer: Trainer
+    recorder: RunRecorder
+
+    @property
+    def results(self) -> Results:
+        assert self.recorder.results is not None
+        return self.recorder.results
+
+    @property
+    def folder(self) -> Path:
+        assert self.recorder.folder is not None
+        return self.recorder.folder.path
+
+
+def run(
+    pretrained: Path | str,
+    dataset: Path | str,
+    logs: Path,
+    *,
+    command: str = "validate",
+    model: dict[str, Any] | None = None,
+    trainer: dict[str, Any] | None = None,
+    callbacks: tuple[Callback, ...] = (),
+    recorder: RunRecorder | None = None,
+    **data: Any,
+) -> Ran:
+    """Runs one command.
+
+    Args:
+        pretrained: Folder of the model.
+        dataset: File of the text.
+        logs: Folder of all runs.
+        command: ``fit``, ``validate`` or ``test``.
+        model: Further arguments of the experiment.
+        trainer: Further arguments of the trainer.
+        callbacks: Beside the recorder.
+        recorder: In place of a new one.
+        data: Further arguments of the data module.
+    """
+    quiet()
+    recorder = recorder or RunRecorder(save_dir=str(logs))
+    experiment = OutlierExperiment(str(pretrained), **({"resamples": 100} | (model or {})))
+    module = TextDataModule(experiment.source, str(dataset), **data)
+    options = QUICK | {"callbacks": [recorder, *callbacks]} | (trainer or {})
+    ran = Ran(experiment, module, Trainer(**options), recorder)
+    again(ran, command)
+    return ran
+
+
+def again(ran: Ran, command: str = "validate") -> None:
+    """Runs a command with the objects of a run that there was."""
+    quiet()
+    arguments = {} if command == "fit" else {"verbose": False}
+    getattr(ran.trainer, command)(ran.experiment, ran.data, **arguments)
