@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 ORIGINAL = "original"
 IGNORED = -100
 
-_CHUNK_BYTES = 32 * 2**20
-_HIDDEN_BYTES = 64 * 2**20
+# On the CPU just above 32 MiB: from there on glibc gives freed memory back. Smaller chunks come
+# from its heap, where any little thing left in the room of one makes the next take new memory.
+_CHUNK_BYTES = 34 * 2**20
+_CHUNK_BYTES_ELSEWHERE = 256 * 2**20
+_HIDDEN_BYTES = 32 * 2**20
+_HIDDEN_SHARE = 1 / 16
 
 
 def score_batch(
@@ -38,8 +42,8 @@ def score_batch(
     targets: Tensor,
     patches: Mapping[str, Patch],
     *,
-    chunk_bytes: int = _CHUNK_BYTES,
-    hidden_bytes: int = _HIDDEN_BYTES,
+    chunk_bytes: int | None = None,
+    hidden_bytes: int | None = None,
 ) -> dict[str, TokenScores]:
     """Scores a batch by the original and by each variant, token by token.
 
@@ -54,8 +58,9 @@ def score_batch(
         attention_mask: 1 for tokens, 0 for padding on the right [B, T].
         targets: The token that follows each position, -100 where it is not scored [B, T].
         patches: Patches by the variants' names.
-        chunk_bytes: Size of one chunk of fp32 logits.
-        hidden_bytes: Hidden states kept of one group of variants, at least one variant's.
+        chunk_bytes: Size of one chunk of fp32 logits. None: 34 MiB on the CPU, 256 MiB elsewhere.
+        hidden_bytes: Hidden states kept of one group of variants, at least one variant's. None:
+            a sixteenth of the weights, but not less than 32 MiB.
 
     Returns:
         Scores by name, the original's first, each over the N scored tokens in row-major order.
@@ -65,6 +70,11 @@ def score_batch(
     """
     if ORIGINAL in patches:
         raise ValueError(f"a variant cannot be called {ORIGINAL!r}")
+    if chunk_bytes is None:
+        chunk_bytes = _CHUNK_BYTES if input_ids.device.type == "cpu" else _CHUNK_BYTES_ELSEWHERE
+    if hidden_bytes is None:
+        weights = sum(parameter.nbytes for parameter in head.model.parameters())
+        hidden_bytes = max(_HIDDEN_BYTES, int(weights * _HIDDEN_SHARE))
     with evaluating(head.model), torch.inference_mode():
         batch = _Batch(head, input_ids, attention_mask, targets, chunk_bytes)
         # Made first: small results between one chunk's logits and the next would keep the
