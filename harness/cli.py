@@ -8,17 +8,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, instantiate_class
 
 from harness import report
 from harness.data import TextDataModule, absolute_paths
 from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
-from harness.refusal import arguments_given, flatten, one_line
+from harness.refusal import arguments_given, check_file, flatten, one_line
 from harness.tracking import HuggingFaceCheckpoint, RunRecorder
 
 # Plain dicts: defaults that are objects could not be written to config.yaml and replayed.
@@ -53,11 +54,12 @@ class HarnessCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Commands, and the arguments of the trainer's method that are not options."""
-        skip = {"model", "dataloaders", "datamodule"}
+        given = {"model", "dataloaders", "datamodule", "weights_only"}
+        unused = {"verbose", "ckpt_path"}
         return {
-            "fit": skip | {"train_dataloaders", "val_dataloaders"},
-            "validate": skip | {"verbose"},
-            "test": skip | {"verbose"},
+            "fit": given | {"train_dataloaders", "val_dataloaders"},
+            "validate": given | unused,
+            "test": given | unused,
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -66,13 +68,16 @@ class HarnessCLI(LightningCLI):
         parser.link_arguments("model.source", "data.source", apply_on="instantiate")
         parser.set_defaults(DEFAULTS)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses, and refuses a training that cannot go on, before its checkpoint is opened."""
+        super().parse_arguments(parser, args)
+        if self.config.subcommand == "fit":
+            _check_fit(self.config.fit)
+
     def before_instantiate_classes(self) -> None:
         """Makes paths absolute, and refuses wrong criteria under their full key."""
         config = self.config[self.subcommand]
         _make_absolute(config)
-        checkpoint = config.ckpt_path
-        if checkpoint not in (None, "last", "best") and not Path(checkpoint).is_file():
-            raise ConfigError("ckpt_path", checkpoint, "no such file")
         for name, variant in (config.model.variants or {}).items():
             for part in ("criterion", "edit"):
                 _construct(f"model.variants.{name}.{part}", variant[part])
@@ -91,6 +96,10 @@ class HarnessCLI(LightningCLI):
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         seed = config.seed_everything
         self.recorder.describe(text, seed if isinstance(seed, int) else None)
+
+    def fit(self, model: LightningModule, **kwargs: Any) -> None:
+        """Trains; a checkpoint to go on from is read without running any code in it."""
+        self.trainer.fit(model, weights_only=True, **kwargs)
 
     def before_fit(self) -> None:
         """Training saves its checkpoints in the layout of Hugging Face too."""
@@ -133,6 +142,8 @@ def main() -> int:
 
     quiet()
     try:
+        for file in _files(sys.argv[1:]):
+            check_file(file)
         HarnessCLI(
             OutlierExperiment,
             TextDataModule,
@@ -165,6 +176,23 @@ def _construct(key: str, spec: Namespace | None) -> None:
         raise error.under(key) from None
 
 
+def _check_fit(config: Namespace) -> None:
+    trainer, checkpoint = config.trainer, config.ckpt_path
+    ends = trainer.max_epochs, trainer.max_time, trainer.fast_dev_run or None
+    if trainer.max_steps == -1 and not any(end is not None for end in ends):
+        reason = "say how long to train, by this or by trainer.max_epochs or trainer.max_time"
+        raise ConfigError("trainer.max_steps", trainer.max_steps, reason)
+    if checkpoint is None:
+        return
+    if not Path(checkpoint).is_file():
+        raise ConfigError("ckpt_path", checkpoint, "no such file")
+    try:
+        torch.load(checkpoint, map_location="meta", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = f"cannot be read as a checkpoint of fit ({type(error).__name__})"
+        raise ConfigError("ckpt_path", checkpoint, reason) from error
+
+
 def _make_absolute(config: Namespace) -> None:
     def absolute(value: Any) -> Any:
         if not isinstance(value, str) or value in ("", "demo"):
@@ -173,7 +201,8 @@ def _make_absolute(config: Namespace) -> None:
         return str(path.resolve()) if path.exists() else value
 
     for key in ("model.pretrained", "model.tokenizer", "ckpt_path"):
-        config[key] = absolute(config[key])
+        if key in config:
+            config[key] = absolute(config[key])
     config["data.dataset"] = absolute_paths(config["data.dataset"])
     for variant in (config.model.variants or {}).values():
         variant["patch"] = absolute(variant["patch"])
@@ -182,11 +211,13 @@ def _make_absolute(config: Namespace) -> None:
 def _given(argv: Sequence[str]) -> dict[str, Any]:
     """What the user gave, from the command line and the files it names."""
     given = dict(arguments_given(argv))
-    for flag, file in pairwise(argv):
-        if flag in ("-c", "--config") and Path(file).is_file():
-            try:
-                tree = yaml.safe_load(Path(file).read_text())
-            except (yaml.YAMLError, UnicodeDecodeError):
-                continue
-            given |= dict(flatten(tree)) if isinstance(tree, dict) else {}
+    for file in _files(argv):
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        given |= dict(flatten(tree))
     return given
+
+
+def _files(argv: Sequence[str]) -> list[Path]:
+    paths = [Path(file) for flag, file in pairwise(argv) if flag in ("-c", "--config")]
+    paths += [Path(item.partition("=")[2]) for item in argv if item.startswith("--config=")]
+    return [path for path in paths if path.is_file()]

@@ -10,7 +10,6 @@ import warnings
 _HINTS = (
     r".*does not have many workers.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
-    r".*You are using `torch.load` with `weights_only=False`.*",
     r".*Checkpoint directory .* exists and is not empty.*",
 )
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ from harness.variants import (
     patch_path,
 )
 
-NOISE_FLOOR = "original-again"
+# No variant can have this name.
+NOISE_FLOOR = "(original again)"
 _NOISE_FLOOR_BATCHES = 8
 _NOTHING = Patch(())
 
@@ -141,6 +143,11 @@ class OutlierExperiment(LightningModule):
         self.variants = variants
         self.head = ChunkedHead(self.model)
         self.problems = []
+        self._explained: set[str] = set()
+        if self.head.reason is not None:
+            self.problems.append(
+                f"All logits of a batch are in memory at once: {self.head.reason}."
+            )
         for variant in variants:
             if variant.control_of is None and not variant.patch.entries:
                 self.problems.append(
@@ -168,7 +175,7 @@ class OutlierExperiment(LightningModule):
             Per variant, the scores of every scored token.
         """
         patches = {variant.name: variant.patch for variant in self.variants}
-        if batch.number < _NOISE_FLOOR_BATCHES and patches:
+        if batch.number < _NOISE_FLOOR_BATCHES:
             # After every other variant has come and gone: the weights must be back as they were.
             patches[NOISE_FLOOR] = _NOTHING
         scores = score_batch(
@@ -183,8 +190,9 @@ class OutlierExperiment(LightningModule):
     test_step = validation_step
 
     def _explain(self, name: str, patch: Patch, batch: WindowBatch) -> None:
-        if any(problem.startswith(f"{name}:") for problem in self.problems):
+        if name in self._explained or name == NOISE_FLOOR:
             return
+        self._explained.add(name)
         forward = partial(self.model, batch.input_ids, attention_mask=batch.attention_mask)
         with patch.applied(self.model):
             site = first_nonfinite(self.model, forward)
@@ -241,14 +249,11 @@ class OutlierExperiment(LightningModule):
 
     def manifest(self, variant: Variant) -> dict[str, object]:
         """What made a variant's patch and for which weights, to be saved beside it."""
-        scope = self.variant_configs[variant.name].scope
-        return {
-            "variant": variant.name,
-            "criterion": variant.criterion,
-            "edit": variant.edit,
-            "scope": dataclasses.asdict(scope),
-            "model": dataclasses.asdict(self._model_record()),
-        }
+        model = dataclasses.asdict(self._model_record())
+        # Patches are for others too: where the folder lay here is not their business.
+        if self.source.is_local:
+            model["pretrained"] = Path(self.source.name).name
+        return {"model": model, **variant.made_by}
 
     def _model_record(self) -> results.Model:
         return results.Model(

@@ -105,6 +105,11 @@ class Pretrained:
             raise ConfigError(key, self.tokenizer_name, f"no tokenizer: {reason}") from error
 
     @property
+    def is_local(self) -> bool:
+        """Whether the model lies in a folder here."""
+        return self.name != "demo" and Path(self.name).expanduser().is_dir()
+
+    @property
     def max_positions(self) -> int | None:
         """The longest input the model was made for, in tokens; None where it names no limit."""
         text = self.config.get_text_config()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+from harness.errors import ConfigError
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _GOT = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
@@ -126,6 +131,36 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from flatten(value, path)
         else:
             yield path, value
+
+
+def check_file(path: Path) -> None:
+    """Refuses a configuration file that is no mapping, or that says a key twice.
+
+    YAML would keep the last of two keys without a word, and with it one of two variants.
+
+    Raises:
+        ConfigError: Naming the file and what is wrong with it.
+    """
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("config", str(path), " ".join(str(error).split())) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError("config", str(path), "must hold a mapping, such as `model: ...`")
+    for key in _said_twice(root):
+        raise ConfigError("config", str(path), f"says {key} twice")
+
+
+def _said_twice(node: yaml.Node, prefix: str = "") -> Iterator[str]:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        path = f"{prefix}{key.value}"
+        if path in seen:
+            yield path
+        seen.add(path)
+        yield from _said_twice(value, f"{path}.")
 
 
 def arguments_given(argv: Iterable[str]) -> Iterator[tuple[str, Any]]:

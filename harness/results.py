@@ -32,6 +32,8 @@ class Run:
         precision: Precision of the trainer, for example ``32-true``.
         duration_seconds: Wall time of the command, seconds.
         partial: Whether only a part of the split was scored.
+        confidence: Coverage of the intervals, 0 to 1; the keys that end in ``_ci95`` too.
+        resamples: Resamples behind intervals and p-values.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Run:
     precision: str
     duration_seconds: float
     partial: bool
+    confidence: float = 0.95
+    resamples: int = 10_000
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Data:
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """The original measured against itself: what of a difference is arithmetic.
+    """The original scored again on the first eight batches: what of a difference is arithmetic.
 
     Attributes:
         delta_nll: Change of nll, nats per scored token.
@@ -161,8 +165,8 @@ class VersusOriginal:
             level of ``model.confidence`` (0.95 unless it was set).
         p_value: Two-sided p-value of the paired permutation test over documents, 0 to 1.
         perplexity_ratio: Perplexity of the variant divided by that of the original.
-        kl_mean: Mean Kullback-Leibler divergence of the variant's next-token distribution from the
-            original's, nats per scored token.
+        kl_mean: Mean Kullback-Leibler divergence KL(original || variant) of the next-token
+            distributions, nats per scored token.
         kl_p50: Its median over scored tokens, nats, within 1.2 %.
         kl_p99: Its 99th percentile over scored tokens, nats, within 1.2 %.
         kl_max: Its exact maximum over scored tokens, nats.

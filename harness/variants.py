@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
@@ -17,7 +17,9 @@ from harness.outliers import Criterion, Edit, Patch, Scope, Zero, make_patch, ma
 from harness.outliers.parameters import unique_parameters
 
 ORIGINAL = "original"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Folders of a run that are not a variant's.
+_RESERVED = {ORIGINAL, "checkpoints", "figures", "journal", "patches"}
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Variant:
         criterion: How the entries were chosen, as a user would write it.
         edit: What was done to them.
         control_of: Name of the variant that this one is a control for; None for a variant.
+        made_by: What made the patch, for its manifest.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Variant:
     criterion: str
     edit: str
     control_of: str | None = None
+    made_by: Mapping[str, object] = field(default_factory=dict)
 
 
 def check_configs(configs: Mapping[str, VariantConfig]) -> None:
@@ -67,15 +71,18 @@ def check_configs(configs: Mapping[str, VariantConfig]) -> None:
         ConfigError: For a name that cannot be a folder, a variant with neither or both of
             criterion and patch, or a patch file that cannot be read.
     """
+    seen: set[str] = set()
     for name, config in configs.items():
         key = f"model.variants.{name}"
-        if name == ORIGINAL or not _NAME.fullmatch(name) or "-control-" in name:
+        taken = name.lower() in seen | _RESERVED
+        if taken or not NAME.fullmatch(name) or "-control-" in name:
             raise ConfigError(
                 key,
                 name,
-                "a variant is named by letters, digits, dot, dash and underscore, and neither "
-                "original nor like a control",
+                "a variant is named by letters, digits, dot, dash and underscore; not like a "
+                "control or another variant, nor original, checkpoints, figures, journal, patches",
             )
+        seen.add(name.lower())  # some file systems do not tell a from A
         if config.criterion is None and config.patch is None:
             reason = "needs a criterion, for example AbsoluteThreshold, or else a patch"
             raise ConfigError(f"{key}.criterion", None, reason)
@@ -83,6 +90,9 @@ def check_configs(configs: Mapping[str, VariantConfig]) -> None:
             reason = "stands beside a criterion; give one of the two"
             raise ConfigError(f"{key}.patch", config.patch, reason)
         if config.patch is not None:
+            if config.edit is not None or config.scope != Scope():
+                reason = "has its own edit and scope; leave those of the variant out"
+                raise ConfigError(f"{key}.patch", config.patch, reason)
             patchfile.load(Path(config.patch), f"{key}.patch")
 
 
@@ -117,9 +127,7 @@ def build_variants(
         variant = _build(name, config, model)
         variants.append(variant)
         for number in range(config.controls if variant.patch.entries else 0):
-            control = matched_control(
-                variant.patch, model, control_seed, number, config.edit or Zero()
-            )
+            control = matched_control(variant.patch, model, control_seed, number, _edit(config))
             variants.append(
                 Variant(
                     f"{name}-control-{number}",
@@ -148,27 +156,41 @@ def entries_by_module_class(patch: Patch, model: nn.Module) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def parameter_count(model: nn.Module, names: Iterable[str] | None = None) -> int:
+def parameter_count(model: nn.Module) -> int:
     """The number of floating-point weights, tied ones once."""
-    parameters = unique_parameters(model)
-    return sum(parameters[name].numel() for name in (names or parameters))
+    return sum(parameter.numel() for parameter in unique_parameters(model).values())
+
+
+def _edit(config: VariantConfig) -> Edit | None:
+    """The edit; None where a saved patch does not hold it as an object."""
+    return config.edit or (Zero() if config.patch is None else None)
 
 
 def _build(name: str, config: VariantConfig, model: nn.Module) -> Variant:
-    key = f"model.variants.{name}"
     if config.patch is not None:
-        patch, manifest = patchfile.load(Path(config.patch), f"{key}.patch")
-        patchfile.check(patch, model, f"{key}.patch")
-        return Variant(name, patch, str(manifest.get("criterion")), str(manifest.get("edit")))
-    assert config.criterion is not None  # check_configs has refused it otherwise
-    edit = config.edit or Zero()
-    parameters = _select(name, config, model)
-    return Variant(
-        name,
-        make_patch(parameters, config.criterion, edit),
-        str(config.criterion),
-        str(edit),
-    )
+        return _saved(name, config.patch, model)
+    edit = _edit(config)
+    assert config.criterion is not None  # check_configs has seen to it
+    assert edit is not None
+    patch = make_patch(_select(name, config, model), config.criterion, edit)
+    made_by = {
+        "variant": name,
+        "criterion": str(config.criterion),
+        "edit": str(edit),
+        "scope": asdict(config.scope),
+    }
+    return Variant(name, patch, str(config.criterion), str(edit), made_by=made_by)
+
+
+def _saved(name: str, path: str, model: nn.Module) -> Variant:
+    key = f"model.variants.{name}.patch"
+    patch, manifest = patchfile.load(Path(path), key)
+    try:
+        patchfile.check(patch, model, key)
+    except ConfigError as error:
+        raise ConfigError(key, path, f"{error.value}: {error.reason}") from None
+    criterion, edit = str(manifest.get("criterion")), str(manifest.get("edit"))
+    return Variant(name, patch, criterion, edit, made_by=manifest)
 
 
 def _select(name: str, config: VariantConfig, model: nn.Module) -> dict[str, nn.Parameter]:

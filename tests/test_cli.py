@@ -161,7 +161,7 @@ BAD = [
     (["--model.tokenizer=./nowhere"], "model.tokenizer='./nowhere': no such folder"),
     (["--run.name=a/b"], "run.name='a/b': must be the name of one folder"),
     (["--trainer.accelerator=nonsense"], "'trainer.accelerator': 'nonsense'}: You selected an inv"),
-    (["--ckpt_path=no.ckpt"], "ckpt_path='no.ckpt': no such file"),
+    (["--run.name=.."], "run.name='..': must be the name of one folder"),
     (["-c", "no.yaml"], "no.yaml': no such file"),
 ]
 
@@ -216,6 +216,35 @@ def test_fit_trains_from_scratch(run: Run, llama_folder: Path, tmp_path: Path) -
     options = [f"--model.pretrained={trained}", f"--data.dataset={text}", "--run.name=trained"]
     assert run("validate", *options, "--trainer.enable_progress_bar=false")[0] == 0
     assert results(0, "trained")["variants"]["original"]["likelihood"]["nll"] < 4.0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- a\n- b\n", "must hold a mapping"),
+        ("model: {a: [", "while parsing"),
+        ("model:\n  variants:\n    a: {}\n    a: {}\n", "says model.variants.a twice"),
+    ],
+)
+def test_a_wrong_file_is_named(run: Run, tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    status, _, err = run("validate", "-c", "wrong.yaml")
+    assert status == 2
+    assert err.startswith("refused: config='wrong.yaml': ")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_fit_must_be_told_how_long_and_from_what(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("fit")
+    assert status == 2
+    assert err.startswith("refused: trainer.max_steps=-1: say how long to train")
+    (tmp_path / "junk.ckpt").write_bytes(b"junk")
+    for name, says in (("no.ckpt", "no such file"), ("junk.ckpt", "cannot be read")):
+        status, _, err = run("fit", "--trainer.max_steps=1", f"--ckpt_path={name}")
+        assert status == 2
+        assert "ckpt_path=" in err
+        assert says in err
 
 
 def test_python_m_harness_works_from_any_folder(tmp_path: Path) -> None:

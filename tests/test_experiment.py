@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.errors import ConfigError
-from harness.experiment import OutlierExperiment
+from harness.experiment import NOISE_FLOOR, OutlierExperiment
 from harness.outliers import (
     AbsoluteThreshold,
     Clip,
@@ -321,7 +321,7 @@ def test_weights_are_bitwise_what_they_were(family: str, measured: Any) -> None:
 def test_the_noise_floor_is_zero(family: str, measured: Any) -> None:
     ran = measured(family)
     assert vars(ran.results.noise_floor) == {"delta_nll": 0.0, "kl_mean": 0.0}
-    assert ran.experiment.tallies["original-again"].rows
+    assert ran.experiment.tallies[NOISE_FLOOR].rows
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral"])

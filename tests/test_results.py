@@ -101,7 +101,8 @@ def test_the_file_has_the_documented_keys_in_their_order() -> None:
         *("variants", "controls", "warnings"),
     ]
     keys = {
-        "run": "name version command seed world_size precision duration_seconds partial",
+        "run": "name version command seed world_size precision duration_seconds partial "
+        "confidence resamples",
         "model": "pretrained revision class parameters dtype",
         "data": "dataset split documents windows tokens words bytes max_length stride join bos "
         "windows_kind",

@@ -85,7 +85,28 @@ def test_a_patch_of_another_model_is_refused(tmp_path: Path) -> None:
     assert error.value.key == "model.variants.b.patch"
 
 
-@pytest.mark.parametrize("name", ["original", "", "a/b", "..", "x-control-0", "a b", "-x"])
+def test_controls_of_a_saved_patch_do_what_the_patch_does(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    config = VariantConfig(AbsoluteThreshold(0.6), edit=Clip())
+    (made,) = build_variants(model, {"clipped": config}, 0)
+    path = tmp_path / "clipped.safetensors"
+    patchfile.save(made.patch, path, made.made_by)
+    saved = {"again": VariantConfig(patch=str(path), controls=1)}
+    loaded, control = build_variants(model, saved, 0)
+    assert loaded.made_by["scope"] == made.made_by["scope"]
+    for outliers, tensor in zip(made.patch.tensors, control.patch.tensors, strict=True):
+        ratio = outliers.new.double() / outliers.old.double()
+        assert torch.allclose(tensor.new.double(), tensor.old.double() * ratio)
+
+
+def test_names_that_differ_in_case_alone_are_refused() -> None:
+    with pytest.raises(ConfigError, match="another variant"):
+        check_configs({"a": ZEROED, "A": ZEROED})
+
+
+@pytest.mark.parametrize(
+    "name", ["original", "patches", "", "a/b", "..", "x-control-0", "a b", "-x", "(original again)"]
+)
 def test_names_that_cannot_be_folders_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is named by"):
         check_configs({name: ZEROED})
@@ -98,6 +119,8 @@ def test_a_variant_needs_a_criterion_or_a_patch_and_not_both(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="one of the two") as error:
         check_configs({"a": VariantConfig(AbsoluteThreshold(), patch="x.safetensors")})
     assert error.value.key == "model.variants.a.patch"
+    with pytest.raises(ConfigError, match="its own edit"):
+        check_configs({"a": VariantConfig(patch="x.safetensors", edit=Clip())})
     with pytest.raises(ConfigError, match="no such file"):
         check_configs({"a": VariantConfig(patch=str(tmp_path / "x.safetensors"))})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report.tables import HEADER, number, rows, sentences
+from harness.report.tables import header, number, rows, sentences, title
 from harness.results import Results
 
 _HOW_TO_READ = """\
@@ -13,7 +13,8 @@ random.
 - **ppl**, perplexity: exp of the mean negative log-likelihood (nll) per scored token.
 - **Δnll**: nll of the variant minus that of the original, in nats per token, on the same tokens; \
 the interval comes from resampling documents.
-- **KL**: mean divergence of the variant's next-token distribution from the original's, in nats.
+- **KL**: mean Kullback-Leibler divergence KL(original || variant) of the next-token \
+distributions, in nats.
 - **top-1 %**: share of positions at which both prefer the same next token.
 - **p**: paired permutation test over documents against no change; in a row of controls, the rank \
 of the variant among its controls (from 19 controls on).
@@ -30,19 +31,20 @@ def markdown(results: Results) -> str:
     lines = [
         f"# {run.name}, version {run.version}",
         "",
-        f"`{run.command}` of **{model.pretrained}** ({model.class_name}, {model.parameters:,} "
-        f"parameters, {model.dtype}) on **{data.dataset}**, split {data.split}: "
+        f"`{run.command}` of **{title(results)}**, split {data.split} ({model.class_name}, "
+        f"{model.parameters:,} parameters, {model.dtype}): "
         f"{data.tokens:,} scored tokens in {data.windows:,} windows of {data.documents:,} "
         f"documents (max_length {data.max_length}, stride {data.stride}, join {data.join}, "
         f"bos {data.bos}). {run.duration_seconds:.0f} seconds."
         + (" **Partial**: only a part of the split was scored." if run.partial else ""),
         "",
-        _line(HEADER),
-        _line(["---", *["---:"] * (len(HEADER) - 1)]),
+        _line(header(results)),
+        _line(["---", *["---:"] * (len(header(results)) - 1)]),
         *(_line([cell.strip() for cell in row.cells]) for row in rows(results)),
         "",
         *(f"- {sentence}" for sentence in sentences(results)),
-        f"- Noise floor, the original scored twice: Δnll {number(results.noise_floor.delta_nll)}, "
+        "- Noise floor, the original scored again on the first eight batches: "
+        f"Δnll {number(results.noise_floor.delta_nll)}, "
         f"KL {number(results.noise_floor.kl_mean)}.",
         "",
         _HOW_TO_READ,

@@ -8,7 +8,6 @@ from pathlib import Path
 from harness.results import Results, Variant, VersusControl
 
 NOTHING = "–"
-HEADER = ("variant", "entries", "ppl", "Δnll [95 % interval]", "KL", "top-1 %", "p")
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        cells: Text of each column, in the order of ``HEADER``.
+        cells: Text of each column, in the order of ``header``.
         control: Whether the line is about random controls.
     """
 
@@ -33,6 +32,12 @@ def title(results: Results) -> str:
 
 def _short(name: str) -> str:
     return Path(name).name if Path(name).is_absolute() else name
+
+
+def header(results: Results) -> tuple[str, ...]:
+    """Names of the columns."""
+    interval = f"Δnll [{100 * results.run.confidence:.4g} % interval]"
+    return ("variant", "entries", "ppl", interval, "KL", "top-1 %", "p")
 
 
 def rows(results: Results) -> list[Row]:
@@ -67,7 +72,7 @@ def _verdict(name: str, variant: Variant) -> str | None:
         f"{signed(change.delta_nll)}; as many random entries of the same tensors by "
         f"{signed(against.delta_nll)} (mean of {against.controls})."
     )
-    if against.importance_ratio is not None:
+    if against.importance_ratio is not None and (against.delta_nll or 0) > 0:
         sentence += f" That is {against.importance_ratio:.3g} times as much."
     return sentence
 

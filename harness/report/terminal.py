@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.tables import HEADER, rows, sentences, title
+from harness.report.tables import header, rows, sentences, title
 from harness.results import Results
 
 
@@ -29,7 +29,7 @@ def show(results: Results, console: Console | None = None) -> None:
         padding=0,
         pad_edge=False,
     )
-    for column, name in enumerate(HEADER):
+    for column, name in enumerate(header(results)):
         table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
     for row in rows(results):
         table.add_row(*(Text(cell) for cell in row.cells), style="dim" if row.control else "")

@@ -13,7 +13,7 @@ from harness import patchfile, report, results
 from harness.errors import ConfigError
 from harness.tracking.logger import RunLogger
 from harness.tracking.run_folder import RunFolder, Status
-from harness.variants import ORIGINAL, patch_path
+from harness.variants import NAME, ORIGINAL, patch_path
 
 if TYPE_CHECKING:
     from harness.data import Corpus
@@ -30,8 +30,9 @@ class RunRecorder(Callback):
     """
 
     def __init__(self, name: str | None = None, save_dir: str = "logs") -> None:
-        if name is not None and Path(name).name != name:
-            raise ConfigError("run.name", name, "must be the name of one folder, without slashes")
+        if name is not None and not NAME.fullmatch(name):
+            reason = "must be the name of one folder: letters, digits, dot, dash, underscore"
+            raise ConfigError("run.name", name, reason)
         self.name = name
         self.save_dir = save_dir
         self.folder: RunFolder | None = None
@@ -61,7 +62,7 @@ class RunRecorder(Callback):
         name = self.name or Path(experiment.source.name).name
         self.folder = RunFolder(self.save_dir, name)
         if self._config is not None:
-            (self.folder.path / "config.yaml").write_text(self._config)
+            (self.folder.path / "config.yaml").write_text(self._config, encoding="utf-8")
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.attach(self.folder)
@@ -117,6 +118,8 @@ class RunRecorder(Callback):
             precision=str(trainer.precision),
             duration_seconds=round(time.monotonic() - self._began, 3),
             partial=scored < corpus.record.windows,
+            confidence=experiment.confidence,
+            resamples=experiment.resamples,
         )
         self.results = experiment.measured(corpus, run)
         self._save(self.results, experiment, corpus)

@@ -20,6 +20,7 @@ class RunFolder:
     def __init__(self, save_dir: str | Path, name: str) -> None:
         self.name = name
         parent = Path(save_dir) / name
+        self._made = [path for path in (parent, parent.parent) if not path.exists()]
         parent.mkdir(parents=True, exist_ok=True)
         self.version, self.path = _claim(parent)
 
@@ -30,7 +31,7 @@ class RunFolder:
     def discard(self) -> None:
         """Removes the folder of a run that was refused before it measured anything."""
         shutil.rmtree(self.path, ignore_errors=True)
-        for parent in (self.path.parent, self.path.parent.parent):
+        for parent in self._made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
 
