@@ -1,5 +1,21 @@
 """What flows through a model: hooks that observe and change nothing."""
 
+from harness.probes.massive import Massive
+from harness.probes.moments import Moments, Thresholds, measure
 from harness.probes.nonfinite import first_nonfinite
+from harness.probes.observer import Observation, Observer, Seen
+from harness.probes.sites import RESIDUAL, Site, Sites
 
-__all__ = ["first_nonfinite"]
+__all__ = [
+    "RESIDUAL",
+    "Massive",
+    "Moments",
+    "Observation",
+    "Observer",
+    "Seen",
+    "Site",
+    "Sites",
+    "Thresholds",
+    "first_nonfinite",
+    "measure",
+]
