@@ -8,6 +8,7 @@ import sys
 import time
 
 BOUND = 1.5
+TAKES = "about a minute"
 _HELP = [sys.executable, "-m", "harness", "validate", "--help"]
 _IMPORT = [sys.executable, "-c", "import lightning.pytorch"]
 

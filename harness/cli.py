@@ -16,11 +16,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, instantiate_class
 
 from harness import report
+from harness.console import quiet
 from harness.data import TextDataModule, absolute_paths
 from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
 from harness.refusal import arguments_given, check_file, flatten, one_line
-from harness.tracking import HuggingFaceCheckpoint, RunRecorder
+from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
 
 # Plain dicts: defaults that are objects could not be written to config.yaml and replayed.
 DEFAULTS: dict[str, Any] = {
@@ -65,6 +66,7 @@ class HarnessCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run recorder, and links the model's tokenizer to the data."""
         parser.add_lightning_class_args(RunRecorder, "run")
+        parser.add_lightning_class_args(ActivationStatistics, "activations")
         parser.link_arguments("model.source", "data.source", apply_on="instantiate")
         parser.set_defaults(DEFAULTS)
 
@@ -138,8 +140,6 @@ def main() -> int:
     Returns:
         Exit status: 0 when done, 2 for input that is refused.
     """
-    from harness.console import quiet
-
     quiet()
     try:
         for file in _files(sys.argv[1:]):

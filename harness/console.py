@@ -1,9 +1,10 @@
-"""Keeps libraries from talking over the harness on the terminal."""
+"""What is said on the terminal beside results: hints of our own, none of the libraries'."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 
 # Each is a hint for other uses of the library, and wrong or useless here.
@@ -22,3 +23,8 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for hint in _HINTS:
         warnings.filterwarnings("ignore", message=hint)
+
+
+def note(line: str) -> None:
+    """Says on stderr what a user should know though nothing is wrong."""
+    print(f"note: {line}", file=sys.stderr)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +14,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from harness import results
-from harness.data import Corpus, WindowBatch
-from harness.measurement import Settings, Subject, measure
+from harness.data import WindowBatch
 from harness.outliers import Patch
 from harness.pretrained import DType, Pretrained
-from harness.probes import first_nonfinite
+from harness.probes import Observation, Observer, first_nonfinite
 from harness.scoring import ChunkedHead, Tally, score_batch
 from harness.training import Training
 from harness.variants import (
@@ -30,9 +27,6 @@ from harness.variants import (
     build_variants,
     check_configs,
     check_scopes,
-    entries_by_module_class,
-    parameter_count,
-    patch_path,
 )
 
 # No variant can have this name.
@@ -106,6 +100,9 @@ class OutlierExperiment(LightningModule):
         self.variants: list[Variant] = []
         self.tallies: dict[str, Tally] = {}
         self.problems: list[str] = []
+        # Set for each step by whoever keeps what was observed.
+        self.observer: Observer | None = None
+        self.observed: dict[str, Observation] = {}
         check_configs(self.variant_configs)
 
     # -- set-up ------------------------------------------------------------------------------
@@ -179,7 +176,12 @@ class OutlierExperiment(LightningModule):
             # After every other variant has come and gone: the weights must be back as they were.
             patches[NOISE_FLOOR] = _NOTHING
         scores = score_batch(
-            self.head, batch.input_ids, batch.attention_mask, batch.targets, patches
+            self.head,
+            batch.input_ids,
+            batch.attention_mask,
+            batch.targets,
+            patches,
+            watch=partial(self._watching, self._leaders(), batch.attention_mask),
         )
         for name, score in scores.items():
             finite = self.tallies[name].add(batch.windows, batch.units, batch.targets, score)
@@ -188,6 +190,21 @@ class OutlierExperiment(LightningModule):
         return scores
 
     test_step = validation_step
+
+    def _leaders(self) -> set[str]:
+        """The original, each variant and its first control: what is observed."""
+        return {ORIGINAL, *(variant.name for variant in self.variants if variant.leads)}
+
+    @contextmanager
+    def _watching(self, observed: Collection[str], mask: Tensor, name: str) -> Iterator[None]:
+        if name == ORIGINAL:
+            self.observed = {}
+        if self.observer is None or name not in observed:
+            yield
+            return
+        with self.observer.watching(mask) as observation:
+            yield
+        self.observed[name] = observation
 
     def _explain(self, name: str, patch: Patch, batch: WindowBatch) -> None:
         if name in self._explained or name == NOISE_FLOOR:
@@ -206,88 +223,12 @@ class OutlierExperiment(LightningModule):
             nll = math.fsum(row.nll for row in rows) / sum(row.tokens for row in rows)
             self.log("likelihood/nll", nll, prog_bar=True)
 
-    # -- results -----------------------------------------------------------------------------
-
-    def measured(self, corpus: Corpus, run: results.Run) -> results.Results:
-        """What was measured since the epoch began.
-
-        Args:
-            corpus: The text that was scored.
-            run: How the results were made.
-        """
-        rows = self.tallies[ORIGINAL].rows
-        whole = len(rows) == corpus.record.windows
-        words = corpus.record.words if whole else None
-        bytes_ = corpus.record.bytes if whole else None
-        settings = Settings(self.resamples, self.confidence)
-        measured = measure(
-            self.tallies, ORIGINAL, NOISE_FLOOR, self._subjects(), words, bytes_, settings
-        )
-        record = corpus.record
-        return results.Results(
-            run=run,
-            model=self._model_record(),
-            data=results.Data(
-                dataset=record.dataset,
-                split=record.split,
-                documents=len({row.unit for row in rows}) if not whole else record.documents,
-                windows=len(rows),
-                tokens=sum(row.tokens for row in rows),
-                words=words,
-                bytes=bytes_,
-                max_length=record.max_length,
-                stride=record.stride,
-                join=record.join,
-                bos=record.bos,
-                windows_kind=record.windows_kind,
-            ),
-            noise_floor=measured.noise_floor,
-            variants={ORIGINAL: measured.original, **measured.variants},
-            controls=measured.controls,
-            warnings=(*self.problems, *_too_few(len({row.unit for row in rows}))),
-        )
-
-    def manifest(self, variant: Variant) -> dict[str, object]:
-        """What made a variant's patch and for which weights, to be saved beside it."""
-        model = dataclasses.asdict(self._model_record())
-        # Patches are for others too: where the folder lay here is not their business.
-        if self.source.is_local:
-            model["pretrained"] = Path(self.source.name).name
-        return {"model": model, **variant.made_by}
-
-    def _model_record(self) -> results.Model:
-        return results.Model(
-            pretrained=self.source.name,
-            revision=self.source.revision,
-            class_name=type(self.model).__name__,
-            parameters=parameter_count(self.model),
-            dtype=str(self.model.dtype).removeprefix("torch."),
-        )
-
-    def _subjects(self) -> list[Subject]:
-        total = parameter_count(self.model)
-        return [
-            Subject(
-                variant.name,
-                results.Edit(
-                    criterion=variant.criterion,
-                    edit=variant.edit,
-                    entries=variant.patch.entries,
-                    fraction=variant.patch.entries / total,
-                    by_module_class=entries_by_module_class(variant.patch, self.model),
-                    patch=patch_path(variant),
-                    is_original=not variant.patch.entries,
-                ),
-                variant.control_of,
-            )
-            for variant in self.variants
-        ]
-
     # -- training ----------------------------------------------------------------------------
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         """Next-token loss of one batch, in nats per token."""
-        logits = self.model(batch.input_ids, attention_mask=batch.attention_mask).logits
+        with self._watching({ORIGINAL}, batch.attention_mask, ORIGINAL):
+            logits = self.model(batch.input_ids, attention_mask=batch.attention_mask).logits
         loss = torch.nn.functional.cross_entropy(
             logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-100
         )
@@ -303,9 +244,3 @@ class OutlierExperiment(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-
-def _too_few(units: int) -> list[str]:
-    if units > 1:
-        return []
-    return ["There is one document (or block) only, and so no interval: give several documents."]

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import results
+from harness.scoring.intervals import ratio_intervals
 from harness.scoring.perplexity import exp_or_none, likelihood
 from harness.scoring.rows import Tally
-from harness.scoring.significance import paired_p_values, ratio_intervals, versus_controls
+from harness.scoring.significance import paired_p_values, versus_controls
 
 _Array = npt.NDArray[np.float64]
 

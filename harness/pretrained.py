@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from harness.demo import MODEL_FOLDER
 from harness.errors import ConfigError
+from harness.repository import check_safetensors, first_line, locate, refusal
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 
 
 class Pretrained:
@@ -74,7 +72,7 @@ class Pretrained:
 
         if self.architecture is not None:
             return _config_from(self.architecture)
-        source = _source("model.pretrained", self.name)
+        source = locate("model.pretrained", self.name)
         try:
             return AutoConfig.from_pretrained(
                 source, revision=self.revision, trust_remote_code=self._trust
@@ -93,7 +91,7 @@ class Pretrained:
 
         own = self.tokenizer_name == self.name
         key = "model.pretrained" if own else "model.tokenizer"
-        source = _source(key, self.tokenizer_name)
+        source = locate(key, self.tokenizer_name)
         try:
             return AutoTokenizer.from_pretrained(
                 source,
@@ -147,9 +145,9 @@ class Pretrained:
                 "activations of Gemma-3 exceed 65,504 and overflow; use bfloat16 or float32 "
                 "(or force it with --model.force_dtype true)",
             )
-        folder = Path(_source("model.pretrained", self.name))
+        folder = Path(locate("model.pretrained", self.name))
         if self.architecture is None and folder.is_dir():
-            _check_safetensors(folder, self.name)
+            check_safetensors(folder, self.name)
 
     def skeleton(self) -> PreTrainedModel:
         """The model's modules and parameter names on the meta device, without values."""
@@ -179,7 +177,7 @@ class Pretrained:
                 self.config, dtype=self.dtype, attn_implementation=self._attention
             )
             return model.eval()
-        source = _source("model.pretrained", self.name)
+        source = locate("model.pretrained", self.name)
         try:
             with _quiet(progress=not Path(source).is_dir()):
                 model, info = AutoModelForCausalLM.from_pretrained(
@@ -225,7 +223,7 @@ class Pretrained:
         return ConfigError(
             "model.pretrained",
             self.name,
-            f"{self.config.model_type} is not a causal language model: {_first_line(error)}",
+            f"{self.config.model_type} is not a causal language model: {first_line(error)}",
         )
 
 
@@ -246,19 +244,6 @@ def _quiet(*, progress: bool) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _source(key: str, name: str) -> str:
-    if name == "demo":
-        return str(MODEL_FOLDER)
-    path = Path(name).expanduser()
-    if name and path.is_dir():
-        return str(path)
-    if not name or name[0] in "./~" or name.count("/") > 1 or path.is_file():
-        raise ConfigError(
-            key, name, "no such folder; give a hub id, a folder with a config.json, or demo"
-        )
-    return name
-
-
 def _config_from(architecture: dict[str, Any]) -> PretrainedConfig:
     from transformers import AutoConfig
 
@@ -269,62 +254,7 @@ def _config_from(architecture: dict[str, Any]) -> PretrainedConfig:
     try:
         return AutoConfig.for_model(kind, **arguments)
     except (ValueError, TypeError) as error:
-        raise ConfigError("model.architecture", architecture, _first_line(error)) from error
+        raise ConfigError("model.architecture", architecture, first_line(error)) from error
     except Exception as error:  # strict dataclass validation has exceptions of its own
         reason = " ".join(str(error).split())
         raise ConfigError("model.architecture", architecture, reason) from error
-
-
-def _check_safetensors(folder: Path, name: str) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
-    if pickles:
-        raise ConfigError(
-            "model.pretrained",
-            name,
-            f"holds pickled weights only ({pickles[0]}); a pickle can run code when it is "
-            "opened, so convert it to safetensors with model.save_pretrained(folder) first",
-        )
-    raise ConfigError("model.pretrained", name, "holds no weights (*.safetensors)")
-
-
-def refusal(key: str, name: str, error: Exception) -> ConfigError:
-    """Turns an error of transformers or of the hub into one line that says what to do.
-
-    Args:
-        key: Configuration key that named the repository.
-        name: The repository or folder.
-        error: What was raised; its chain of causes is looked through.
-    """
-    kinds = {type(cause).__name__ for cause in _causes(error)}
-    if "GatedRepoError" in kinds:
-        reason = (
-            f"the repository is gated: accept its terms at https://huggingface.co/{name} "
-            "and run `hf auth login`"
-        )
-    elif "RevisionNotFoundError" in kinds:
-        reason = "the repository has no such revision (model.revision)"
-    elif "RepositoryNotFoundError" in kinds:
-        reason = (
-            "no such repository on the hub (a private one needs `hf auth login`), and no such "
-            "folder here"
-        )
-    elif kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
-        reason = "not a folder here, not in the local cache, and the hub cannot be reached"
-    else:
-        reason = _first_line(error)
-    return ConfigError(key, name, reason)
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -63,6 +63,11 @@ class Variant:
     control_of: str | None = None
     made_by: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is a variant, or the first of a variant's controls."""
+        return self.control_of is None or self.name == f"{self.control_of}-control-0"
+
 
 def check_configs(configs: Mapping[str, VariantConfig]) -> None:
     """Refuses names and combinations that cannot be built, before a model is loaded.

@@ -207,8 +207,9 @@ def test_fit_trains_from_scratch(run: Run, llama_folder: Path, tmp_path: Path) -
         "trainer": {"max_steps": 30, "val_check_interval": 15, "enable_progress_bar": False},
     }
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump(tree))
-    status, out, _ = run("fit", "-c", "fit.yaml", "--run.name=mine")
+    status, out, err = run("fit", "-c", "fit.yaml", "--run.name=mine")
     assert status == 0
+    assert err.count(f"note: data.dataset='{text}' is read whole, so validation runs on") == 1
     folder = Path("logs/mine/version_0")
     assert out.rstrip().endswith(str(folder / "checkpoints"))
     assert (folder / "status").read_text() == "complete\n"

@@ -35,7 +35,8 @@ from harness.outliers import (
     TopFraction,
 )
 from harness.pretrained import Pretrained
-from harness.results import Variant, from_json
+from harness.results import Variant
+from harness.results_json import from_json
 from harness.scoring.histogram import RELATIVE_ERROR
 from harness.tracking import HuggingFaceCheckpoint, RunLogger, RunRecorder
 from harness.training import Training

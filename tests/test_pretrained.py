@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.errors import ConfigError
-from harness.pretrained import Pretrained, refusal
+from harness.pretrained import Pretrained
 from tests.tiny import FAMILIES, save_tiny, tiny_model
 
 
@@ -141,16 +141,3 @@ def test_a_model_that_is_no_language_model_is_refused(folder: Path) -> None:
     edit_config(folder, model_type="vit", architectures=["ViTModel"])
     with pytest.raises(ConfigError, match="not a causal language model"):
         Pretrained(str(folder)).skeleton()
-
-
-class GatedRepoError(OSError):
-    """Named as huggingface_hub names it."""
-
-
-def test_a_gated_repository_says_how_to_log_in() -> None:
-    outer = OSError("You are trying to access a gated repo.\nMake sure to have access")
-    outer.__cause__ = GatedRepoError("403")
-    error = refusal("model.pretrained", "google/gemma-3-1b-pt", outer)
-    assert "hf auth login" in str(error)
-    assert "https://huggingface.co/google/gemma-3-1b-pt" in str(error)
-    assert "\n" not in str(error)

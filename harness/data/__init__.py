@@ -1,7 +1,7 @@
 """Text made ready for a model: documents, windows, the batch plan, and the data module."""
 
 from harness.data.batch import IGNORED, WindowBatch
-from harness.data.corpus import Corpus, CorpusRecord, Unit
+from harness.data.corpus import Corpus, Unit
 from harness.data.documents import Document, wikitext_detokenizer
 from harness.data.files import absolute_paths
 from harness.data.module import TextDataModule, TokenSource
@@ -12,7 +12,6 @@ __all__ = [
     "IGNORED",
     "SENTINEL",
     "Corpus",
-    "CorpusRecord",
     "Document",
     "Layout",
     "TextDataModule",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from harness import results
 from harness.data.batch import WindowRows
 from harness.data.documents import Document, Join
 from harness.data.plan import plan_batches
-from harness.data.windows import BosPlace, BosPolicy, Kind, Layout, Window
+from harness.data.windows import BosPlace, BosPolicy, Layout, Window
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,39 +39,6 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class CorpusRecord:
-    """What was scored, as it stands in ``results.json``.
-
-    Args:
-        dataset: Hub id, ``demo``, or the path(s).
-        split: The split that was read; ``all`` for local files that have none.
-        documents: Documents that are scored, or rows that were joined.
-        windows: Number of windows.
-        tokens: Number of scored tokens.
-        words: Words of the raw text; None where not every token is scored.
-        bytes: UTF-8 bytes of the raw text; None where not every token is scored.
-        max_length: Most ids a model sees at once.
-        stride: Tokens from one window to the next.
-        join: ``document`` or ``corpus``.
-        bos: Where a BOS stands: ``window``, ``start`` or ``none``.
-        windows_kind: ``rolling``, ``strided`` or ``chunks``.
-    """
-
-    dataset: str | list[str]
-    split: str
-    documents: int
-    windows: int
-    tokens: int
-    words: int | None
-    bytes: int | None
-    max_length: int
-    stride: int
-    join: Join
-    bos: BosPlace
-    windows_kind: Kind
-
-
-@dataclass(frozen=True)
 class Corpus:
     """One split, ready to be scored or trained on.
 
@@ -88,7 +56,7 @@ class Corpus:
     covered: bool
     rows: WindowRows
     plan: list[list[int]]
-    record: CorpusRecord
+    record: results.Data
 
 
 def resolve_bos(
@@ -193,7 +161,7 @@ def build_corpus(
             tokens, windows, unit_of, bos_id=bos_id, pad_id=0 if pad is None else int(pad)
         ),
         plan=plan_batches([window.length for window in windows], batch_size),
-        record=CorpusRecord(
+        record=results.Data(
             dataset=dataset,
             split=split,
             documents=sum(document.rows for document in used),
@@ -227,7 +195,7 @@ def _document_units(
 
 
 def _block_units(windows: list[Window]) -> tuple[list[int], list[Unit]]:
-    from harness.scoring.significance import block_length
+    from harness.scoring.intervals import block_length
 
     length = block_length(len(windows))
     units = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from harness.console import note
 from harness.data.batch import WindowBatch
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Join, make_documents
@@ -44,8 +45,9 @@ class TextDataModule(LightningDataModule):
         source: The model's side, a `TokenSource`; the command line links it.
         dataset: Hub id, `demo` for the embedded corpus, or local files: a path, a pattern such as
             `texts/*.txt`, a folder, or a list of them. A `.txt` file is one document; in `.jsonl`,
-            `.json`, `.csv` and `.parquet` each row is one. A local file is read whole by any
-            command; in a folder with files named after splits those of the split are read.
+            `.json`, `.csv` and `.parquet` each row is one, empty where it holds null. A local file
+            is read whole by any command; in a folder with files named after splits those of the
+            split are read.
         name: Configuration of a hub data set, such as `wikitext-2-raw-v1`.
         revision: Branch, tag or commit of a hub data set.
         text_column: Column that holds the text. Default: `text`, or the only column of strings.
@@ -138,9 +140,16 @@ class TextDataModule(LightningDataModule):
         Raises:
             ConfigError: The text cannot be had, or is not what the configuration says.
         """
-        for command in self._commands(stage):
-            if command not in self._corpora:
-                self._corpora[command] = self._build(command)
+        commands = self._commands(stage)
+        new = [command for command in commands if command not in self._corpora]
+        self._corpora |= {command: self._build(command) for command in new}
+        # What has no splits holds the training text, whichever split that was taken from.
+        unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
+        if "fit" in new and unsplit and self._place()[0] == 0:
+            note(
+                f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the "
+                "training text; give a folder with train and validation files"
+            )
 
     def corpus(self, command: str) -> Corpus:
         """Returns what ``setup`` has made ready for ``fit``, ``validate`` or ``test``."""

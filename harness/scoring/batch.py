@@ -5,7 +5,7 @@ Legend: B rows of T tokens, N scored positions, D features, V entries of the voc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from harness.scoring.tokens import (
 
 if TYPE_CHECKING:
     from harness.outliers import Patch
+
+Watch = Callable[[str], AbstractContextManager[object]]
 
 ORIGINAL = "original"
 IGNORED = -100
@@ -42,6 +44,7 @@ def score_batch(
     targets: Tensor,
     patches: Mapping[str, Patch],
     *,
+    watch: Watch = lambda _: nullcontext(),
     chunk_bytes: int | None = None,
     hidden_bytes: int | None = None,
 ) -> dict[str, TokenScores]:
@@ -58,6 +61,7 @@ def score_batch(
         attention_mask: 1 for tokens, 0 for padding on the right [B, T].
         targets: The token that follows each position, -100 where it is not scored [B, T].
         patches: Patches by the variants' names.
+        watch: Gives a context for each body's forward by name, in which it can be observed.
         chunk_bytes: Size of one chunk of fp32 logits. None: 34 MiB on the CPU, 256 MiB elsewhere.
         hidden_bytes: Hidden states kept of one group of variants, at least one variant's. None:
             a sixteenth of the weights, but not less than 32 MiB.
@@ -76,11 +80,11 @@ def score_batch(
         weights = sum(parameter.nbytes for parameter in head.model.parameters())
         hidden_bytes = max(_HIDDEN_BYTES, int(weights * _HIDDEN_SHARE))
     with evaluating(head.model), torch.inference_mode():
-        batch = _Batch(head, input_ids, attention_mask, targets, chunk_bytes)
+        batch = _Batch(head, input_ids, attention_mask, targets, chunk_bytes, watch)
         # Made first: small results between one chunk's logits and the next would keep the
         # allocator from using the same memory again, and each chunk would take its own.
         scores = {ORIGINAL: batch.empty(), **{name: batch.empty(versus=True) for name in patches}}
-        original = batch.hidden(nullcontext())
+        original = batch.hidden(ORIGINAL, nullcontext())
         size = max(1, hidden_bytes // max(1, original.nbytes))
         for group in _groups(patches, size):
             batch.score(original, group, scores)
@@ -97,8 +101,10 @@ class _Batch:
         attention_mask: Tensor,
         targets: Tensor,
         chunk_bytes: int,
+        watch: Watch,
     ) -> None:
         self.head = head
+        self.watch = watch
         self.inputs = (input_ids, attention_mask)
         self.positions = (targets != IGNORED).flatten().nonzero().squeeze(1)
         self.targets = targets.flatten()[self.positions]
@@ -112,9 +118,9 @@ class _Batch:
             return TokenScores(nll)
         return TokenScores(nll, torch.empty_like(nll), torch.empty_like(like, dtype=torch.bool))
 
-    def hidden(self, patched: AbstractContextManager[object]) -> Tensor:
+    def hidden(self, name: str, patched: AbstractContextManager[object]) -> Tensor:
         """Hidden states [N, D] of the scored positions, by the body under a patch."""
-        with patched:
+        with patched, self.watch(name):
             hidden = self.head.body(*self.inputs).flatten(0, 1)
         return hidden[self.positions.to(hidden.device)]
 
@@ -125,7 +131,7 @@ class _Batch:
         hidden, tails = {}, {}
         for name, patch in patches.items():
             body, tails[name] = self.head.split(patch)
-            hidden[name] = self.hidden(body.applied(self.head.model))
+            hidden[name] = self.hidden(name, body.applied(self.head.model))
         # Also where nothing is scored: sharded models wait for one another in the tail.
         for start in range(0, max(1, len(original)), self.chunk_rows):
             rows = slice(start, start + self.chunk_rows)

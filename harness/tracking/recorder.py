@@ -11,6 +11,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from harness import patchfile, report, results
 from harness.errors import ConfigError
+from harness.records import manifest, results_of
+from harness.results_json import to_json
+from harness.tracking.activations import ActivationStatistics
 from harness.tracking.logger import RunLogger
 from harness.tracking.run_folder import RunFolder, Status
 from harness.variants import NAME, ORIGINAL, patch_path
@@ -66,6 +69,9 @@ class RunRecorder(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.attach(self.folder)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ActivationStatistics):
+                callback.attach(self.folder)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.folder.path / "checkpoints")
@@ -121,7 +127,7 @@ class RunRecorder(Callback):
             confidence=experiment.confidence,
             resamples=experiment.resamples,
         )
-        self.results = experiment.measured(corpus, run)
+        self.results = results_of(experiment, corpus, run)
         self._save(self.results, experiment, corpus)
         self._set_status("complete")
 
@@ -132,7 +138,7 @@ class RunRecorder(Callback):
     ) -> None:
         assert self.folder is not None
         folder = self.folder.path
-        (folder / "results.json").write_text(results.to_json(measured), encoding="utf-8")
+        (folder / "results.json").write_text(to_json(measured), encoding="utf-8")
         (folder / "report.md").write_text(report.markdown(measured), encoding="utf-8")
         names = [*measured.variants, *measured.controls]
         path = folder / "documents.parquet"
@@ -145,7 +151,7 @@ class RunRecorder(Callback):
             if relative is not None:
                 path = self.folder.path / relative
                 path.parent.mkdir(exist_ok=True)
-                patchfile.save(variant.patch, path, experiment.manifest(variant))
+                patchfile.save(variant.patch, path, manifest(experiment, variant))
 
     def _set_status(self, status: Status) -> None:
         if self.folder is not None:

@@ -20,7 +20,7 @@ class RunFolder:
     def __init__(self, save_dir: str | Path, name: str) -> None:
         self.name = name
         parent = Path(save_dir) / name
-        self._made = [path for path in (parent, parent.parent) if not path.exists()]
+        self._made = [path for path in (parent, *parent.parents) if not path.exists()]
         parent.mkdir(parents=True, exist_ok=True)
         self.version, self.path = _claim(parent)
 

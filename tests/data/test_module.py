@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -115,6 +118,44 @@ def test_a_joined_corpus_of_some_rows(folder, data):
     (batch,) = module.val_dataloader()
     assert batch.input_ids[0].tolist() == ids_of("klm\n")
     assert module.corpus("validate").record.documents == 2
+
+
+def test_nulls_count_as_other_empty_rows_do(folder, data):
+    (folder / "n.jsonl").write_text('{"text": "ab"}\n{"text": null}\n{"text": "c"}\n')
+    by_document, joined = data("n.jsonl"), data("n.jsonl", join="corpus", bos="none")
+    by_document.setup("validate")
+    assert [unit.name for unit in by_document.corpus("validate").units] == ["0", "2"]
+    joined.setup("validate")
+    (batch,) = joined.val_dataloader()
+    assert batch.input_ids[0].tolist() == ids_of("ab\n\n\n\n")
+    assert joined.corpus("validate").record.documents == 3
+    nulls = pyarrow.array([None, None], pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": nulls}), folder / "n.parquet")
+    for join in ("document", "corpus"):
+        with pytest.raises(ConfigError, match="no text in it"):
+            data("n.parquet", join=join).setup("validate")
+
+
+def test_validation_on_the_training_text_says_so_once(folder, data, capsys):
+    module = data("a.txt", max_length=4, batch_size=1)
+    module.setup("fit")
+    module.setup("fit")
+    module.setup("validate")
+    assert capsys.readouterr().err == (
+        "note: data.dataset='a.txt' is read whole, so validation runs on the training text; "
+        "give a folder with train and validation files\n"
+    )
+    (folder / "split").mkdir()
+    for split in ("train", "validation"):
+        (folder / f"split/{split}.txt").write_text("abcdefghij")
+    data("split", max_length=4).setup("fit")
+    data("a.txt").setup("validate")
+    for no_other in ({"world_size": 2, "global_rank": 1}, {"limit_val_batches": 0}):
+        module = data("a.txt", max_length=4)
+        place = {"world_size": 1, "global_rank": 0, "limit_val_batches": 1.0} | no_other
+        module.trainer = SimpleNamespace(**place)
+        module.setup("fit")
+    assert capsys.readouterr().err == ""
 
 
 def test_the_bos_of_a_tokenizer_is_never_doubled(folder, data):
@@ -286,4 +327,4 @@ def test_heavy_libraries_are_imported_where_they_are_used():
         names |= {node.module for node in top if isinstance(node, ast.ImportFrom) and node.module}
         roots = {name.partition(".")[0] for name in names}
         assert not roots & {"datasets", "transformers", "scipy", "pyarrow"}
-        assert not names & {"harness.scoring", "harness.scoring.significance"}
+        assert not names & {"harness.scoring", "harness.scoring.intervals"}

@@ -108,15 +108,28 @@ def test_columns_that_are_refused(folder):
     assert "no column holds text; there are id (int64)" in str(refused("b.jsonl"))
 
 
-def test_null_is_refused_with_its_row(folder):
-    write(folder / "a.jsonl", {"text": ["x", None]})
-    assert str(refused("a.jsonl")).startswith("data.text_column='text': row 1 holds no text (null)")
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_null_is_an_empty_text(folder, name):
+    write(folder / name, {"text": ["x", None, "y"]})
+    assert read(name)[0] == [("0", "x"), ("1", ""), ("2", "y")]
+
+
+def test_a_column_of_nulls_alone(folder):
+    nulls = pyarrow.array([None, None], pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": nulls}), folder / "a.parquet")
+    assert read("a.parquet")[0] == [("0", ""), ("1", "")]
+    # Here nothing says that they would be text.
+    write(folder / "a.jsonl", {"text": [None, None]})
+    assert str(refused("a.jsonl")).endswith("no column holds text; there are text (null)")
 
 
 def test_rows_are_not_read_further_than_needed(folder):
-    write(folder / "a.jsonl", {"text": ["x", None]})
-    rows, _ = TextSource("a.jsonl").rows("test", "data.splits.test")
+    write(folder / "a.jsonl", {"text": ["x"]})
+    (folder / "b.txt").write_bytes(b"\xff")
+    rows, _ = TextSource(["a.jsonl", "b.txt"]).rows("test", "data.splits.test")
     assert next(rows) == ("0", "x")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        next(rows)
 
 
 @pytest.mark.parametrize(

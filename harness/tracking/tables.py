@@ -1,0 +1,98 @@
+"""Statistics as Parquet files that grow while a run goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.probes import Moments
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetWriter
+
+_FLUSHED_AT = 50_000
+
+STATISTICS = {
+    "count": "int64",
+    "max_abs": "float64",
+    "mean": "float64",
+    "rms": "float64",
+    "kurtosis": "float64",
+    "outlier_share": "float64",
+    "sigma_share": "float64",
+    "massive": "int64",
+}
+"""Columns of moments, with their types in the file."""
+
+ACTIVATION_KEYS = {
+    "step": "int64",
+    "variant": "string",
+    "site": "string",
+    "kind": "string",
+    "layer": "int32",
+    "phase": "string",
+    "part": "string",
+}
+WEIGHT_KEYS = {"step": "int64", "parameter": "string", "kind": "string", "layer": "int32"}
+
+
+class MomentsTable:
+    """Rows of moments under keys, written a row group at a time; no file where there are no rows.
+
+    Args:
+        path: The file.
+        keys: Columns that say what the moments are of, with their types.
+    """
+
+    def __init__(self, path: Path, keys: Mapping[str, str]) -> None:
+        self._path = path
+        self._types = {**keys, **STATISTICS}
+        self._rows: list[tuple[Any, ...]] = []
+        self._writer: ParquetWriter | None = None
+
+    def add(self, keys: tuple[Any, ...], moments: Moments) -> None:
+        """Adds a row; what is not a number becomes null."""
+        self._rows.append((*keys, *_statistics(moments)))
+        if len(self._rows) >= _FLUSHED_AT:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes what is left and completes the file."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+
+        schema = pyarrow.schema([(k, pyarrow.type_for_alias(t)) for k, t in self._types.items()])
+        columns = dict(zip(self._types, zip(*self._rows, strict=True), strict=True))
+        table = pyarrow.table({k: list(values) for k, values in columns.items()}, schema=schema)
+        if self._writer is None:
+            self._writer = ParquetWriter(self._path, schema, compression="zstd")
+        self._writer.write_table(table)
+        self._rows.clear()
+
+
+def _statistics(moments: Moments) -> tuple[float | int | None, ...]:
+    return (
+        moments.count,
+        *(
+            value if math.isfinite(value) else None
+            for value in (
+                moments.max_abs,
+                moments.mean,
+                moments.rms,
+                moments.kurtosis,
+                moments.share_beyond,
+                moments.share_beyond_sigmas,
+            )
+        ),
+        moments.massive,
+    )

@@ -1,0 +1,96 @@
+"""From moments to TensorBoard's scalars: few enough tags to browse, the same for each variant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from harness.probes import RESIDUAL, Moments, Seen, Site
+
+MOST_TAGS = 300
+"""More tags than this are slow to browse; everything is in ``activations.parquet``."""
+
+# Statistics by group, and those of the residual stream alone.
+_BY_GROUP = ("max_abs", "rms", "kurtosis", "outlier_share", "sigma_share")
+_RESIDUAL_ALONE = ("massive", "max_abs_first", "max_abs_decode")
+
+
+def layers_shown(sites: Iterable[Site]) -> set[int]:
+    """Decoder blocks whose residual stream has tags: all, or evenly spread ones of a deep model."""
+    sites = list(sites)
+    kinds = len({site.kind for site in sites} - {RESIDUAL})
+    layers = sorted(
+        {site.layer for site in sites if site.kind == RESIDUAL and site.layer is not None}
+    )
+    room = (MOST_TAGS - kinds * len(_BY_GROUP)) // (len(_BY_GROUP) + len(_RESIDUAL_ALONE))
+    if len(layers) <= room:
+        return set(layers)
+    last = max(1, room - 1)
+    return {layers[round(k * (len(layers) - 1) / last)] for k in range(max(1, room))}
+
+
+def activation_tags(seen: Mapping[Seen, Moments], layers: set[int]) -> dict[str, float]:
+    """Scalars of one step.
+
+    The first position of a text is kept out of all but ``max_abs_first`` and ``massive``: it often
+    holds values far from those of the others. ``max_abs_decode`` is of text that is being written.
+
+    Args:
+        seen: What was seen in the step.
+        layers: Decoder blocks that have tags.
+
+    Returns:
+        Values by tag: ``max_abs/residual_00``, ``kurtosis/mlp.down_proj``, ....
+    """
+    groups: dict[tuple[str, str, str], list[Moments]] = defaultdict(list)
+    for (site, phase, part), moments in seen.items():
+        if site.kind != RESIDUAL:
+            groups[site.kind, phase, part].append(moments)
+        elif site.layer in layers:
+            groups[f"{RESIDUAL}_{site.layer:02d}", phase, part].append(moments)
+    tags: dict[str, float] = {}
+    for (group, phase_seen, part_seen), parts in groups.items():
+        moments = Moments.sum(parts)
+        residual = group.startswith(f"{RESIDUAL}_")
+        if phase_seen == "decode":
+            if residual:
+                tags[f"max_abs_decode/{group}"] = moments.max_abs
+            continue
+        if residual:
+            tags[f"massive/{group}"] = tags.get(f"massive/{group}", 0) + moments.massive
+        if part_seen == "first":
+            if residual:
+                tags[f"max_abs_first/{group}"] = moments.max_abs
+            continue
+        tags |= {f"{name}/{group}": value for name, value in _statistics(moments).items()}
+    return tags
+
+
+def weight_tags(weights: Mapping[Site, Moments]) -> dict[str, float]:
+    """Scalars of the weights, by kind of parameter over all layers.
+
+    Args:
+        weights: Moments by parameter.
+    """
+    groups: dict[str, list[Moments]] = defaultdict(list)
+    for site, moments in weights.items():
+        groups[site.kind].append(moments)
+    tags: dict[str, float] = {}
+    for kind, parts in groups.items():
+        moments = Moments.sum(parts)
+        tags[f"weight_max_abs/{kind}"] = moments.max_abs
+        # Of single tensors, since those of different layers differ in scale.
+        tags[f"weight_kurtosis/{kind}"] = max(part.kurtosis for part in parts)
+        tags[f"weight_outliers/{kind}"] = moments.beyond_sigmas
+    return tags
+
+
+def _statistics(moments: Moments) -> dict[str, float]:
+    values = (
+        moments.max_abs,
+        moments.rms,
+        moments.kurtosis,
+        moments.share_beyond,
+        moments.share_beyond_sigmas,
+    )
+    return dict(zip(_BY_GROUP, values, strict=True))

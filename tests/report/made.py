@@ -1,0 +1,60 @@
+"""Results written by hand: a variant with two controls, and one that selected nothing."""
+
+from __future__ import annotations
+
+from harness.results import (
+    Data,
+    Edit,
+    Likelihood,
+    Model,
+    NoiseFloor,
+    Results,
+    Run,
+    Variant,
+    VersusControl,
+    VersusOriginal,
+)
+
+
+def variant(
+    perplexity: float | None,
+    entries: int,
+    versus: VersusOriginal,
+    control: VersusControl | None = None,
+) -> Variant:
+    edit = Edit("criterion", "Zero()", entries, 0.1, {"Linear": entries}, None, not entries)
+    return Variant(Likelihood(1.0, perplexity, None, None, None), edit, versus, control)
+
+
+def versus(
+    delta: float | None,
+    ends: tuple[float, float] | None,
+    p: float | None,
+    kl: float | None,
+    top1: float | None,
+) -> VersusOriginal:
+    return VersusOriginal(delta, ends, p, 1.0, kl, 0.0, 0.0, 0.0, top1)
+
+
+def make_results() -> Results:
+    against = VersusControl(2, 0.0003, (0.0, 0.0005), 0.0368, (0.03, 0.04), 128.4, None)
+    change = versus(0.0371, (0.0315, 0.0439), 0.0002, 0.03248, 0.867)
+    return Results(
+        Run("mine", 3, "validate", 42, 1, "32-true", 12.4, False),
+        Model("/models/llama", None, "LlamaForCausalLM", 2_600_000, "float32"),
+        Data(
+            *("/texts/a.txt", "all", 24, 120, 33_058, 100, 200),
+            *(256, 128, "document", "start", "rolling"),
+        ),
+        NoiseFloor(0.0, None),
+        {
+            "original": Variant(Likelihood(1.0, 97.19, None, None, None)),
+            "none": variant(97.19, 0, versus(0.0, (0.0, 0.0), 1.0, 0.0, 1.0)),
+            "sigma5": variant(100.9, 1_243, change, against),
+        },
+        {
+            "sigma5-control-0": variant(97.0, 1_243, versus(0.1, None, 0.5, 2e-4, 0.98)),
+            "sigma5-control-1": variant(98.0, 1_243, versus(0.1, None, 0.5, 4e-4, 0.99)),
+        },
+        ("none: selects nothing, so this variant is the original.",),
+    )

@@ -1,0 +1,43 @@
+"""report.md, line by line."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from harness.report import markdown
+from tests.report.made import make_results
+
+
+def test_the_report_says_what_was_measured() -> None:
+    lines = markdown(make_results()).splitlines()
+    assert lines[0] == "# mine, version 3"
+    assert lines[2] == (
+        "`validate` of **llama on a.txt**, split all (LlamaForCausalLM, 2,600,000 parameters, "
+        "float32): 33,058 scored tokens in 120 windows of 24 documents (max_length 256, "
+        "stride 128, join document, bos start). 12 seconds."
+    )
+    table = [line for line in lines if line.startswith("|")]
+    assert table[:3] == [
+        "| variant | entries | ppl | Δnll [95 % interval] | KL | top-1 % | p |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| original | – | 97.19 | – | – | – | – |",
+    ]
+    assert len(table) == 6
+    assert table[-1].startswith("| 2 controls | 1,243 | 97.5 |")
+    assert "- none: selects nothing, so this variant is the original." in lines
+    noise = "- Noise floor, the original scored again on the first eight batches: Δnll 0, KL –."
+    assert noise in lines
+
+
+def test_a_part_of_the_split_is_marked() -> None:
+    results = make_results()
+    mark = " seconds. **Partial**: only a part of the split was scored."
+    assert mark not in markdown(results)
+    run = dataclasses.replace(results.run, partial=True)
+    assert mark in markdown(dataclasses.replace(results, run=run))
+
+
+def test_pipes_do_not_make_columns() -> None:
+    results = make_results()
+    variants = {"a|b": results.variants["original"]}
+    assert "| a\\|b | – | 97.19 |" in markdown(dataclasses.replace(results, variants=variants))

@@ -1,0 +1,100 @@
+"""Rows, sentences and figures, against what is written by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.report.tables import header, number, p_value, rows, sentences, share, signed, title
+from tests.report.made import make_results
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (97.194, "97.19"),
+        (-0.5, "-0.5"),
+        (1234.56, "1,235"),
+        (0.01, "0.01"),
+        (0.00999, "1.0e-02"),
+        (2.8e-4, "2.8e-04"),
+        (2e6, "2.0e+06"),
+        (1e300, "1.0e+300"),
+    ],
+)
+def test_a_number_has_four_digits_or_a_power_of_ten(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(None, "–"), (0.0, "<0.001"), (1e-300, "<0.001"), (0.00099, "<0.001")],
+        *[(0.001, "0.001"), (0.04964, "0.050"), (1.0, "1.000")],
+    ],
+)
+def test_a_p_value_has_no_digits_that_mean_nothing(value: float | None, text: str) -> None:
+    assert p_value(value) == text
+
+
+def test_changes_and_shares() -> None:
+    assert signed(0.03712, (0.0315, 0.0439)) == "+0.0371 [+0.0315, +0.0439]"
+    assert signed(-12.5, None) == "-12.5000"
+    assert signed(None, (0.0, 1.0)) == share(None) == "–"
+    assert share(0.8674) == "86.7"
+
+
+def test_columns_name_the_confidence() -> None:
+    results = make_results()
+    assert header(results)[3] == "Δnll [95 % interval]"
+    run = dataclasses.replace(results.run, confidence=0.999)
+    assert header(dataclasses.replace(results, run=run))[3] == "Δnll [99.9 % interval]"
+
+
+def test_each_variant_is_followed_by_the_mean_of_its_controls() -> None:
+    table = rows(make_results())
+    assert [row.cells for row in table] == [
+        ("original", "–", "97.19", "–", "–", "–", "–"),
+        ("none", "0", "97.19", "+0.0000 [+0.0000, +0.0000]", "0", "100.0", "1.000"),
+        ("sigma5", "1,243", "100.9", "+0.0371 [+0.0315, +0.0439]", "0.03248", "86.7", "<0.001"),
+        ("  2 controls", "1,243", "97.5", "+0.0003 [+0.0000, +0.0005]", "3.0e-04", "98.5", "–"),
+    ]
+    assert [row.control for row in table] == [False, False, False, True]
+
+
+def test_a_mean_of_controls_that_lacks_one_is_no_mean() -> None:
+    results = make_results()
+    first = results.controls["sigma5-control-0"]
+    broken = dataclasses.replace(
+        first, likelihood=dataclasses.replace(first.likelihood, perplexity=None)
+    )
+    controls = results.controls | {"sigma5-control-0": broken}
+    assert rows(dataclasses.replace(results, controls=controls))[-1].cells[2] == "–"
+
+
+def test_sentences_say_what_the_controls_say() -> None:
+    results = make_results()
+    assert sentences(results) == [
+        "sigma5: editing 1,243 entries changes nll by +0.0371; as many random entries of the same "
+        "tensors by +0.0003 (mean of 2). That is 128 times as much.",
+        "none: selects nothing, so this variant is the original.",
+    ]
+    sigma5 = results.variants["sigma5"]
+    assert sigma5.versus_control is not None
+    helpful = dataclasses.replace(sigma5.versus_control, delta_nll=-0.0003, importance_ratio=-124.0)
+    variants = {"sigma5": dataclasses.replace(sigma5, versus_control=helpful)}
+    (sentence, _) = sentences(dataclasses.replace(results, variants=variants))
+    assert sentence.endswith("by -0.0003 (mean of 2).")
+
+
+def test_the_title_has_the_last_part_of_paths_alone() -> None:
+    results = make_results()
+    assert title(results) == "llama on a.txt"
+    data = dataclasses.replace(results.data, dataset=["/texts/a.txt", "some/hub"])
+    model = dataclasses.replace(results.model, pretrained="google/gemma")
+    assert title(dataclasses.replace(results, data=data, model=model)) == (
+        "google/gemma on a.txt, some/hub"
+    )
