@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from harness.errors import ConfigError
@@ -53,7 +53,7 @@ def documents(split: str) -> list[tuple[str, str]]:
     taken: set[str] = set()
     for earlier in SPLITS[: SPLITS.index(split)]:
         for _, text in _raw_documents(earlier):
-            taken.update(_long_paragraphs(text))
+            taken.update(long_paragraphs(text))
     found = []
     for name, text in _raw_documents(split):
         kept = "\n\n".join(part for part in text.split("\n\n") if part.strip() not in taken)
@@ -83,8 +83,11 @@ def paragraphs(text: str) -> list[str]:
     return [part.strip() for part in text.split("\n\n") if part.strip()]
 
 
-def _long_paragraphs(text: str) -> Iterator[str]:
-    # Shorter ones ("Examples:", "See also:") are common phrases: nobody learns a split from them.
+def long_paragraphs(text: str) -> Iterator[str]:
+    """Yields the paragraphs of 40 characters or more, from which a split could be learnt.
+
+    Shorter ones ("Examples:", "See also:") are common phrases.
+    """
     return (part for part in paragraphs(text) if len(part) >= _LONG_PARAGRAPH)
 
 
@@ -93,9 +96,9 @@ def _raw_documents(split: str) -> Iterator[tuple[str, str]]:
         if split_of(name) == split:
             yield f"topic:{name}", text
     root = Path(sysconfig.get_path("stdlib"))
-    for name, path in _modules(root):
+    for name, path in modules(root):
         if split_of(name.partition(".")[0]) == split:
-            yield f"module:{name}", _docstrings(path)
+            yield f"module:{name}", docstrings(path)
 
 
 def _topics() -> Iterator[tuple[str, str]]:
@@ -118,14 +121,20 @@ def _topics() -> Iterator[tuple[str, str]]:
         yield name, "\n\n".join(kept)
 
 
-def _modules(root: Path) -> Iterator[tuple[str, Path]]:
+def modules(root: Path, names: Collection[str] | None = None) -> Iterator[tuple[str, Path]]:
     """Yields dotted name and source file of the modules below ``root``, where they have a source.
 
     Names that are no identifiers (``site-packages``, ``config-3.11-...``) are no modules.
+
+    Args:
+        root: A folder of modules and packages.
+        names: The top-level ones to read; None: all.
     """
     tops = sorted(root.iterdir()) if root.is_dir() else []
     for top in tops:
         if top.stem in _LEFT_OUT or not top.stem.isidentifier():
+            continue
+        if names is not None and top.stem not in names:
             continue
         for path in sorted(top.rglob("*.py")) if top.is_dir() else [top]:
             parts = path.relative_to(root).with_suffix("").parts
@@ -133,7 +142,7 @@ def _modules(root: Path) -> Iterator[tuple[str, Path]]:
                 yield ".".join(parts).removesuffix(".__init__"), path
 
 
-def _docstrings(path: Path) -> str:
+def docstrings(path: Path) -> str:
     """Returns the docstrings of a source file in source order, joined by blank lines."""
     with warnings.catch_warnings():
         # Old escapes in docstrings of the standard library are not the reader's business.
