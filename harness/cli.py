@@ -17,7 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from harness import report
 from harness.console import quiet
-from harness.data import TextDataModule, absolute_paths
+from harness.data import OPENINGS, TextDataModule, absolute_paths
 from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
 from harness.refusal import arguments_given, check_file, flatten, one_line
@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
             "controls": 3,
         },
     },
+    "model.generation": {"max_new_tokens": 40},
+    "data.prompts": OPENINGS,
     "trainer.logger": {"class_path": "harness.tracking.RunLogger"},
 }
 TRAINER_DEFAULTS = {"use_distributed_sampler": False, "enable_model_summary": False}
@@ -61,6 +63,7 @@ class HarnessCLI(LightningCLI):
             "fit": given | {"train_dataloaders", "val_dataloaders"},
             "validate": given | unused,
             "test": given | unused,
+            "predict": given | unused | {"return_predictions"},
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -111,9 +114,19 @@ class HarnessCLI(LightningCLI):
         """Shows the table, and says where everything is."""
         if self.recorder.results is not None:
             report.show(self.recorder.results)
+            report.show_side_by_side(self.recorder.rows)
         self._say_where("report.md")
 
     after_test = after_validate
+
+    def predict(self, model: LightningModule, **kwargs: Any) -> None:
+        """Generates; what was written is kept by the experiment, not returned."""
+        self.trainer.predict(model, return_predictions=False, **kwargs)
+
+    def after_predict(self) -> None:
+        """Shows a few texts side by side, and says where all are."""
+        report.show_side_by_side(self.recorder.rows, most=3)
+        self._say_where("generations.jsonl")
 
     def after_fit(self) -> None:
         """Says where the checkpoints are."""

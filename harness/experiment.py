@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from harness.data import WindowBatch
+from harness.data import PromptBatch, WindowBatch
+from harness.generation import Generation
 from harness.outliers import Patch
 from harness.pretrained import DType, Pretrained
 from harness.probes import Observation, Observer, first_nonfinite
-from harness.scoring import ChunkedHead, Tally, score_batch
+from harness.scoring import ChunkedHead, Continuation, Tally, generate_batch, score_batch
 from harness.training import Training
 from harness.variants import (
     ORIGINAL,
@@ -57,6 +58,7 @@ class OutlierExperiment(LightningModule):
             `hidden_size`, ...) of a model that starts from random weights. Null: `pretrained`.
         training: Optimiser of `fit`.
         variants: Interventions by name. Each is a criterion and an edit, or a saved patch.
+        generation: How the models continue the prompts of `data.prompts`. Null: they do not.
         control_seed: Seed of the random controls; `seed_everything` does not touch them.
         resamples: Bootstrap and permutation resamples of the documents.
         confidence: Coverage of the intervals.
@@ -75,6 +77,7 @@ class OutlierExperiment(LightningModule):
         architecture: dict[str, Any] | None = None,
         training: Training | None = None,
         variants: dict[str, VariantConfig] | None = None,
+        generation: Generation | None = None,
         control_seed: int = 0,
         resamples: PositiveInt = 10_000,
         confidence: OpenUnitInterval = 0.95,
@@ -94,11 +97,17 @@ class OutlierExperiment(LightningModule):
         self.training_settings = training or Training()
         self.training_settings.check("model.training")
         self.variant_configs = variants or {}
+        self.generation = generation
+        if generation is not None:
+            generation.check("model.generation")
+            self.source.new_tokens = generation.max_new_tokens
         self.control_seed = control_seed
         self.resamples = resamples
         self.confidence = confidence
         self.variants: list[Variant] = []
         self.tallies: dict[str, Tally] = {}
+        self.texts: dict[str, dict[int, Continuation]] = {}
+        self.metrics: list[Any] = []
         self.problems: list[str] = []
         # Set for each step by whoever keeps what was observed.
         self.observer: Observer | None = None
@@ -110,6 +119,8 @@ class OutlierExperiment(LightningModule):
     def setup(self, stage: str) -> None:
         """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
         self.source.check()
+        if self.generation is not None and stage != "fit":
+            self.metrics = self.generation.load_metrics("model.generation")
         if stage != "fit":
             check_scopes(self.variant_configs, self.source.skeleton())
 
@@ -135,6 +146,7 @@ class OutlierExperiment(LightningModule):
             self._measure_with(build_variants(self.model, self.variant_configs, self.control_seed))
 
     on_test_start = on_validation_start
+    on_predict_start = on_validation_start
 
     def _measure_with(self, variants: list[Variant]) -> None:
         self.variants = variants
@@ -158,20 +170,27 @@ class OutlierExperiment(LightningModule):
         """Begins a new measurement."""
         names = [ORIGINAL, *(variant.name for variant in self.variants), NOISE_FLOOR]
         self.tallies = {name: Tally() for name in names}
+        self.texts = {name: {} for name in self._leaders()}
 
     on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: WindowBatch, batch_idx: int) -> Mapping[str, object]:
-        """Scores one batch of windows by the original and every variant.
+    def validation_step(
+        self, batch: WindowBatch | PromptBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Mapping[str, object]:
+        """Scores windows, or continues prompts, by the original and every variant.
 
         Args:
-            batch: Windows of the plan.
+            batch: Windows or prompts of the plan.
             batch_idx: Position of the batch in this process.
+            dataloader_idx: 0 for windows, 1 for prompts.
 
         Returns:
-            Per variant, the scores of every scored token.
+            By variant, the scores of every scored token, or the continuations.
         """
-        patches = {variant.name: variant.patch for variant in self.variants}
+        if isinstance(batch, PromptBatch):
+            return self.predict_step(batch, batch_idx)
+        patches = {v.name: v.patch for v in self.variants if v.patch.entries}
         if batch.number < _NOISE_FLOOR_BATCHES:
             # After every other variant has come and gone: the weights must be back as they were.
             patches[NOISE_FLOOR] = _NOTHING
@@ -181,8 +200,11 @@ class OutlierExperiment(LightningModule):
             batch.attention_mask,
             batch.targets,
             patches,
-            watch=partial(self._watching, self._leaders(), batch.attention_mask),
+            watch=partial(self._watching, lambda o: o.watching(batch.attention_mask)),
         )
+        # What edits nothing is the original, and is not computed again.
+        for name in self._unedited():
+            scores[name] = scores[ORIGINAL].versus_itself()
         for name, score in scores.items():
             finite = self.tallies[name].add(batch.windows, batch.units, batch.targets, score)
             if not finite:
@@ -191,30 +213,79 @@ class OutlierExperiment(LightningModule):
 
     test_step = validation_step
 
-    def _leaders(self) -> set[str]:
-        """The original, each variant and its first control: what is observed."""
-        return {ORIGINAL, *(variant.name for variant in self.variants if variant.leads)}
+    def predict_step(
+        self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Mapping[str, object]:
+        """Continues prompts by the original, every variant and its first control.
+
+        Args:
+            batch: Prompts of the plan.
+            batch_idx: Position of the batch in this process.
+            dataloader_idx: Number of the loader.
+
+        Returns:
+            By variant, the continuations.
+        """
+        assert self.generation is not None  # or there would be no prompts
+        patches = {n: p for n, p in self._leaders().items() if n not in self._unedited()}
+        end_ids, pad_id = self.source.end_and_pad(self.model)
+        written = generate_batch(
+            self.model,
+            batch.input_ids,
+            batch.attention_mask,
+            patches,
+            self.generation.to_arguments(),
+            self.generation.seed + max(0, batch.number),
+            end_ids=end_ids,
+            pad_id=pad_id,
+            watch=partial(self._watching, lambda o: o.generating(end_ids)),
+        )
+        written |= dict.fromkeys(self._unedited(), written[ORIGINAL])
+        for name, continuations in written.items():
+            rows = zip(batch.prompts.tolist(), continuations, strict=False)
+            self.texts[name] |= {prompt: row for prompt, row in rows if prompt >= 0}
+            if any(continuation.broken for continuation in continuations):
+                self._explain(name, patches.get(name, _NOTHING), batch)
+        return written
+
+    def _unedited(self) -> list[str]:
+        """Variants whose criterion selects nothing: they are the original."""
+        return [variant.name for variant in self.variants if not variant.patch.entries]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return str(self.source.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def _leaders(self) -> dict[str, Patch]:
+        """The original, each variant and its first control: what writes, and is observed."""
+        leading = {variant.name: variant.patch for variant in self.variants if variant.leads}
+        return {ORIGINAL: _NOTHING, **leading}
 
     @contextmanager
-    def _watching(self, observed: Collection[str], mask: Tensor, name: str) -> Iterator[None]:
+    def _watching(
+        self, observe: Callable[[Observer], AbstractContextManager[Observation]], name: str
+    ) -> Iterator[None]:
         if name == ORIGINAL:
             self.observed = {}
-        if self.observer is None or name not in observed:
+        if self.observer is None or name not in self._leaders():
             yield
             return
-        with self.observer.watching(mask) as observation:
+        with observe(self.observer) as observation:
             yield
         self.observed[name] = observation
+        if name == ORIGINAL:
+            self.observed |= dict.fromkeys(self._unedited(), observation)
 
-    def _explain(self, name: str, patch: Patch, batch: WindowBatch) -> None:
+    def _explain(self, name: str, patch: Patch, batch: WindowBatch | PromptBatch) -> None:
         if name in self._explained or name == NOISE_FLOOR:
             return
         self._explained.add(name)
         forward = partial(self.model, batch.input_ids, attention_mask=batch.attention_mask)
         with patch.applied(self.model):
             site = first_nonfinite(self.model, forward)
-        where = f"first at {site}" if site else "in the loss alone"
-        self.problems.append(f"{name}: NaN or infinity, {where}, in batch {batch.number}.")
+        where = f"first at {site}" if site else "in what is made of the logits"
+        kind = "prompts" if isinstance(batch, PromptBatch) else "batch"
+        self.problems.append(f"{name}: NaN or infinity, {where}, in {kind} {batch.number}.")
 
     def on_validation_epoch_end(self) -> None:
         """Logs the likelihood of the validation split during `fit`."""
@@ -227,7 +298,7 @@ class OutlierExperiment(LightningModule):
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         """Next-token loss of one batch, in nats per token."""
-        with self._watching({ORIGINAL}, batch.attention_mask, ORIGINAL):
+        with self._watching(lambda o: o.watching(batch.attention_mask), ORIGINAL):
             logits = self.model(batch.input_ids, attention_mask=batch.attention_mask).logits
         loss = torch.nn.functional.cross_entropy(
             logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-100

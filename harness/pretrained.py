@@ -60,6 +60,8 @@ class Pretrained:
         self.device_map = device_map
         self._trust = trust_remote_code
         self._force_dtype = force_dtype
+        self.new_tokens: int | None = None
+        """Most tokens that are generated after each prompt; None where no text is generated."""
 
     @cached_property
     def config(self) -> PretrainedConfig:
@@ -194,6 +196,19 @@ class Pretrained:
             raise refusal("model.pretrained", self.name, error) from error
         self._check_complete(model, info)
         return model.eval()
+
+    def end_and_pad(self, model: PreTrainedModel) -> tuple[set[int], int]:
+        """Tokens that end a generated text, and the one that fills up texts that have ended.
+
+        Args:
+            model: The model, whose generation settings come before its tokenizer's.
+        """
+        given = model.generation_config
+        end = given.eos_token_id if given else None
+        end = self.tokenizer.eos_token_id if end is None else end
+        ends = {end} if isinstance(end, int) else set(end or ())
+        pad = self.tokenizer.pad_token_id
+        return ends, min(ends, default=0) if pad is None else int(pad)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes a model and its tokenizer as a Hugging Face folder."""

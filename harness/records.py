@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness import results
 from harness.data import Corpus
 from harness.experiment import NOISE_FLOOR, OutlierExperiment
 from harness.measurement import Settings, Subject, measure
+from harness.probes import Moments, Observation
+from harness.texts import foreign_metrics, measure_texts
 from harness.variants import (
     ORIGINAL,
     Variant,
@@ -18,13 +22,19 @@ from harness.variants import (
 )
 
 
-def results_of(experiment: OutlierExperiment, corpus: Corpus, run: results.Run) -> results.Results:
+def results_of(
+    experiment: OutlierExperiment,
+    corpus: Corpus,
+    run: results.Run,
+    activations: Mapping[str, Observation],
+) -> results.Results:
     """What an experiment has measured since its epoch began.
 
     Args:
         experiment: The experiment, its model and variants still in place.
         corpus: The text that was scored, the whole of it or a part.
         run: How the results were made.
+        activations: What flowed through the original, variants and first controls, by name.
     """
     rows = experiment.tallies[ORIGINAL].rows
     units = len({row.unit for row in rows})
@@ -47,15 +57,78 @@ def results_of(experiment: OutlierExperiment, corpus: Corpus, run: results.Run) 
         data.bytes,
         Settings(experiment.resamples, experiment.confidence),
     )
+    generation, problems = _generation(experiment)
+
+    def whole(name: str, record: results.Variant) -> results.Variant:
+        return dataclasses.replace(
+            record,
+            generation=generation.get(name),
+            activations=extremes(activations[name]) if name in activations else None,
+        )
+
+    variants = {ORIGINAL: measured.original, **measured.variants}
     return results.Results(
         run=run,
         model=_model(experiment),
         data=data,
         noise_floor=measured.noise_floor,
-        variants={ORIGINAL: measured.original, **measured.variants},
-        controls=measured.controls,
-        warnings=(*experiment.problems, *_too_few(units)),
+        variants={name: whole(name, record) for name, record in variants.items()},
+        controls={name: whole(name, record) for name, record in measured.controls.items()},
+        warnings=(*experiment.problems, *problems, *_too_few(units)),
     )
+
+
+def extremes(seen: Observation) -> results.Activations:
+    """The extremes of what was seen while windows were read; None where something was NaN.
+
+    Args:
+        seen: Moments by site and part of the positions.
+    """
+    sites: dict[str, Moments] = {}
+    for (site, phase, _), moments in seen.items():
+        if phase == "prefill":
+            sites[site.name] = sites.get(site.name, Moments()) + moments
+    largest, where = _largest({name: moments.max_abs for name, moments in sites.items()})
+    kurtosis, kurtosis_where = _largest({name: m.kurtosis for name, m in sites.items() if m.std})
+    return results.Activations(
+        max_abs=largest,
+        max_abs_site=where,
+        max_kurtosis=kurtosis,
+        max_kurtosis_site=kurtosis_where,
+        massive_count=sum(moments.massive for moments in sites.values()),
+    )
+
+
+def _largest(values: Mapping[str, float]) -> tuple[float | None, str | None]:
+    if not values or not all(map(math.isfinite, values.values())):
+        return None, None
+    where = max(values, key=values.__getitem__)
+    return values[where], where
+
+
+def _generation(
+    experiment: OutlierExperiment,
+) -> tuple[dict[str, results.Generation], list[str]]:
+    texts = experiment.texts
+    if not texts[ORIGINAL]:
+        return {}, []
+    settings = Settings(experiment.resamples, experiment.confidence)
+    records = {
+        name: measure_texts(written, None if name == ORIGINAL else texts[ORIGINAL], settings)
+        for name, written in texts.items()
+    }
+    decoded = {
+        name: {
+            number: experiment.decode(continuation.tokens)
+            for number, continuation in written.items()
+            if not continuation.broken
+        }
+        for name, written in texts.items()
+    }
+    figures, problems = foreign_metrics(experiment.metrics, decoded, ORIGINAL)
+    return {
+        name: dataclasses.replace(record, metrics=figures[name]) for name, record in records.items()
+    }, problems
 
 
 def manifest(experiment: OutlierExperiment, variant: Variant) -> dict[str, object]:

@@ -202,6 +202,62 @@ class VersusControl:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """The texts that a model wrote after the prompts.
+
+    Attributes:
+        seq_rep_4: Share of a text's 4-grams that repeat an earlier one, mean over texts, 0 to 1.
+        distinct_2: Different bigrams of each text, summed, per token, 0 to 1.
+        diversity: Product over n = 2, 3, 4 of the share of n-grams that are new in their text.
+        loop_rate: Share of texts that end in a loop, 0 to 1.
+        tokens: New tokens of all texts.
+        prompts: Number of prompts.
+        broken: Prompts after which nothing could be written: the logits were not finite.
+        identical_to_original: Share of texts that are the original's, token by token, 0 to 1; None
+            for the original.
+        first_divergence: Token from which on a text differs from the original's, median over those
+            that do; None where none does.
+        ci95: Both ends of each figure's interval over prompts, of ``model.confidence``.
+        delta: Each figure's difference to the original's on the same prompts.
+        delta_ci95: Both ends of each difference's interval over prompts.
+        metrics: Figures of the metrics of ``model.generation.metrics``.
+    """
+
+    seq_rep_4: float | None
+    distinct_2: float | None
+    diversity: float | None
+    loop_rate: float | None
+    tokens: int
+    prompts: int
+    broken: int
+    identical_to_original: float | None = None
+    first_divergence: float | None = None
+    ci95: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    delta: dict[str, float | None] = field(default_factory=dict)
+    delta_ci95: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Extremes of what flowed through a model while it read the windows.
+
+    Attributes:
+        max_abs: Largest magnitude at any site.
+        max_abs_site: The site.
+        max_kurtosis: Largest Pearson kurtosis of a site, over all positions of all windows.
+        max_kurtosis_site: The site.
+        massive_count: Massive activations in the residual stream, over all blocks and windows.
+    """
+
+    max_abs: float | None
+    max_abs_site: str | None
+    max_kurtosis: float | None
+    max_kurtosis_site: str | None
+    massive_count: int
+
+
+@dataclass(frozen=True)
 class Variant:
     """Everything measured of one variant, of one control, or of the original.
 
@@ -210,12 +266,17 @@ class Variant:
         edit: What was done to the weights; None for the original.
         versus_original: Differences to the original; None for the original.
         versus_control: Differences to the controls; None where there are none.
+        generation: The texts it wrote; None where none were asked for, and for all controls but
+            the first.
+        activations: What flowed through it; None where it was not observed.
     """
 
     likelihood: Likelihood
     edit: Edit | None = None
     versus_original: VersusOriginal | None = None
     versus_control: VersusControl | None = None
+    generation: Generation | None = None
+    activations: Activations | None = None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ import pytest
 from harness.errors import ConfigError
 from harness.results import (
     SCHEMA_VERSION,
+    Activations,
     Data,
     Edit,
+    Generation,
     Likelihood,
     Model,
     NoiseFloor,
@@ -44,6 +46,22 @@ def make_results() -> Results:
         ),
         versus_original,
         VersusControl(19, 0.001, (-0.1, 0.1), 0.2, (0.1, 0.3), None, 0.05),
+        Generation(
+            0.25,
+            0.5,
+            None,
+            0.0,
+            800,
+            20,
+            1,
+            0.75,
+            3.5,
+            {"seq_rep_4": (0.2, 0.30000000000000004), "diversity": None},
+            {"seq_rep_4": 1e-17},
+            {"seq_rep_4": None},
+            {"rouge1": 0.5, "rouge2": None},
+        ),
+        Activations(666.5, "model.layers.1", 13.0, "model.layers.2.mlp.down_proj", 4),
     )
     return Results(
         Run("demo", 0, "validate", None, 1, "32-true", 12.5, False),
@@ -115,6 +133,9 @@ def test_the_file_has_the_documented_keys_in_their_order() -> None:
         "kl_p99 kl_max top1_agreement",
         "versus_control": "controls delta_nll delta_nll_ci95 excess_delta_nll excess_ci95 "
         "importance_ratio p_value",
+        "generation": "seq_rep_4 distinct_2 diversity loop_rate tokens prompts broken "
+        "identical_to_original first_divergence ci95 delta delta_ci95 metrics",
+        "activations": "max_abs max_abs_site max_kurtosis max_kurtosis_site massive_count",
     }
     assert {name: " ".join(record) for name, record in zeroed.items()} == keys
     assert content["schema_version"] == SCHEMA_VERSION
@@ -146,7 +167,7 @@ def test_what_is_not_finite_becomes_null(bad: float) -> None:
 
 
 def test_keys_of_later_versions_are_ignored_and_optional_ones_may_be_missing() -> None:
-    text = changed(variants__zeroed__generation={"loop_rate": 0.5}, controls=..., extra=1)
+    text = changed(variants__zeroed__flips={"share": 0.5}, controls=..., extra=1)
     assert from_json(text) == dataclasses.replace(make_results(), controls={})
 
 

@@ -6,14 +6,17 @@ from harness.data.documents import Document, wikitext_detokenizer
 from harness.data.files import absolute_paths
 from harness.data.module import TextDataModule, TokenSource
 from harness.data.plan import SENTINEL, plan_batches
+from harness.data.prompts import OPENINGS, PromptBatch
 from harness.data.windows import Layout, Window
 
 __all__ = [
     "IGNORED",
+    "OPENINGS",
     "SENTINEL",
     "Corpus",
     "Document",
     "Layout",
+    "PromptBatch",
     "TextDataModule",
     "TokenSource",
     "Unit",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from harness.console import note
-from harness.data.batch import WindowBatch
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
-from harness.data.documents import Detokenizer, Join, make_documents
+from harness.data.documents import Detokenizer, Document, Join, make_documents
 from harness.data.plan import RankBatches, ShuffledBatches
+from harness.data.prompts import OPENINGS, Prompts, build_prompts
 from harness.data.sources import TextSource
 from harness.data.windows import BosPolicy, Kind, Layout
 from harness.errors import ConfigError
@@ -19,8 +19,10 @@ from harness.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SPLITS = {"fit": "train", "validate": "validation", "test": "test"}
+SPLITS = {"fit": "train", "validate": "validation", "test": "test", "predict": "validation"}
 """The split that each command reads unless told otherwise."""
+
+Loader = DataLoader[Any]
 
 LONGEST = 2048
 """Most ids in a window unless told otherwise."""
@@ -37,6 +39,10 @@ class TokenSource(Protocol):
     def max_positions(self) -> int | None:
         """Most ids the model can see at once; None where it has no limit."""
 
+    @property
+    def new_tokens(self) -> int | None:
+        """Most tokens that are generated after each prompt; None where no text is generated."""
+
 
 class TextDataModule(LightningDataModule):
     """Text, cut into windows that are each scored once.
@@ -51,8 +57,8 @@ class TextDataModule(LightningDataModule):
         name: Configuration of a hub data set, such as `wikitext-2-raw-v1`.
         revision: Branch, tag or commit of a hub data set.
         text_column: Column that holds the text. Default: `text`, or the only column of strings.
-        splits: Split that each command reads, by command: `fit`, `validate`, `test`. Commands that
-            are left out keep their default.
+        splits: Split that each command reads, by command: `fit`, `validate`, `test`, `predict`.
+            Commands that are left out keep their default.
         max_length: Most ids the model sees at once, a BOS included, at least 2. Default: all
             positions that the model has, but no more than 2048.
         stride: Tokens from one window to the next, from 1 to `max_length`; what a window shares
@@ -73,6 +79,12 @@ class TextDataModule(LightningDataModule):
         batch_size: Windows per batch.
         max_documents: Most documents to read (with `join: corpus`: rows), from the first on.
             Default: all.
+        prompts: Texts that the models continue, where `model.generation` asks for it: a list, a
+            file (`.txt`: one a line; `.jsonl`, `.json`, `.csv`, `.parquet`: the column `prompt`, or
+            the only one of strings), or `openings`: the first 16 tokens of up to 64 paragraphs,
+            spread evenly over the evaluated text.
+        chat_template: Wrap each prompt as a user's message by the tokenizer's chat template.
+        prompt_batch_size: Prompts per batch.
 
     Raises:
         ConfigError: A value that is out of range.
@@ -94,6 +106,9 @@ class TextDataModule(LightningDataModule):
         detokenizer: Detokenizer = "none",
         batch_size: int = 8,
         max_documents: int | None = None,
+        prompts: str | list[str] | None = None,
+        chat_template: bool = False,
+        prompt_batch_size: int = 32,
     ) -> None:
         super().__init__()
         if not dataset:
@@ -108,6 +123,7 @@ class TextDataModule(LightningDataModule):
         _at_least("stride", stride, 1)
         _at_least("batch_size", batch_size, 1)
         _at_least("max_documents", max_documents, 1)
+        _at_least("prompt_batch_size", prompt_batch_size, 1)
         if max_length is not None:
             _check_stride(windows, stride, max_length)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
@@ -122,7 +138,12 @@ class TextDataModule(LightningDataModule):
         self.detokenizer: Detokenizer = detokenizer
         self.batch_size = batch_size
         self.max_documents = max_documents
+        self.prompts = prompts
+        self.chat_template = chat_template
+        self.prompt_batch_size = prompt_batch_size
         self._corpora: dict[str, Corpus] = {}
+        self._prompts: dict[str, Prompts] = {}
+        self._training = False
 
     def prepare_data(self) -> None:
         """Downloads a hub data set, on one process, so that the others find it cached."""
@@ -135,14 +156,18 @@ class TextDataModule(LightningDataModule):
 
         Args:
             stage: ``fit`` (training text, and validation text unless validation is turned off),
-                ``validate`` or ``test``; any other has no text.
+                ``validate`` or ``test``; ``predict`` has prompts alone.
 
         Raises:
             ConfigError: The text cannot be had, or is not what the configuration says.
         """
+        self._training = stage == "fit"
         commands = self._commands(stage)
         new = [command for command in commands if command not in self._corpora]
         self._corpora |= {command: self._build(command) for command in new}
+        asked = [command for command in ("validate", "test", "predict") if command == stage]
+        if asked and self.source.new_tokens is not None and stage not in self._prompts:
+            self._prompts[asked[0]] = self._build_prompts(asked[0], self.source.new_tokens)
         # What has no splits holds the training text, whichever split that was taken from.
         unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
         if "fit" in new and unsplit and self._place()[0] == 0:
@@ -155,7 +180,11 @@ class TextDataModule(LightningDataModule):
         """Returns what ``setup`` has made ready for ``fit``, ``validate`` or ``test``."""
         return self._corpora[command]
 
-    def train_dataloader(self) -> DataLoader[WindowBatch]:
+    def prompt_texts(self, command: str) -> list[str]:
+        """Returns the prompts of a command; none where no text is generated."""
+        return self._prompts[command].texts if command in self._prompts else []
+
+    def train_dataloader(self) -> Loader:
         """Returns the training batches: chunks in random order, by the seed of torch.
 
         Raises:
@@ -169,19 +198,35 @@ class TextDataModule(LightningDataModule):
             size = f"{count} windows of {corpus.record.max_length} ids"
             reason = f"the training text has only {size}; choose a smaller batch or max_length"
             raise ConfigError("data.batch_size", self.batch_size, reason)
-        return _loader(corpus, batches)
+        return _loader(corpus.rows, batches)
 
-    def val_dataloader(self) -> DataLoader[WindowBatch]:
-        """Returns this process's share of the validation plan."""
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Returns this process's share of the validation plan: windows, then prompts if any."""
         return self._planned("validate")
 
-    def test_dataloader(self) -> DataLoader[WindowBatch]:
-        """Returns this process's share of the test plan."""
+    def test_dataloader(self) -> Loader | list[Loader]:
+        """Returns this process's share of the test plan: windows, then prompts if any."""
         return self._planned("test")
 
-    def _planned(self, command: str) -> DataLoader[WindowBatch]:
-        corpus = self.corpus(command)
-        return _loader(corpus, RankBatches(corpus.plan, *self._place()))
+    def predict_dataloader(self) -> Loader | list[Loader]:
+        """Returns this process's share of the prompts.
+
+        Raises:
+            ConfigError: No text is to be generated.
+        """
+        if "predict" not in self._prompts:
+            reason = "predict generates text: set it, e.g. --model.generation.max_new_tokens 40"
+            raise ConfigError("model.generation", None, reason)
+        return self._planned("predict")
+
+    def _planned(self, command: str) -> Loader | list[Loader]:
+        planned: list[Corpus | Prompts] = []
+        if command in self._corpora:
+            planned.append(self._corpora[command])
+        if command in self._prompts and not self._training:
+            planned.append(self._prompts[command])
+        loaders = [_loader(part.rows, RankBatches(part.plan, *self._place())) for part in planned]
+        return loaders[0] if len(loaders) == 1 else loaders
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -191,7 +236,7 @@ class TextDataModule(LightningDataModule):
             validates = self.trainer is None or self.trainer.limit_val_batches != 0
             return ("fit", "validate") if validates else ("fit",)
         # Lightning passes a member of an enumeration, which would show as such in errors.
-        return tuple(command for command in SPLITS if command == stage)
+        return tuple(command for command in ("validate", "test") if command == stage)
 
     def _layout(self, command: str) -> tuple[Layout, int | None]:
         positions = self.source.max_positions
@@ -206,13 +251,33 @@ class TextDataModule(LightningDataModule):
             return Layout("chunks", max_length, max_length, place), bos_id
         return Layout(self.windows, max_length, self.stride or max_length, place), bos_id
 
-    def _build(self, command: str) -> Corpus:
-        layout, bos_id = self._layout(command)
-        join: Join = "corpus" if command == "fit" else self.join
+    def _documents(self, command: str, join: Join) -> tuple[list[Document], str]:
         rows, split = self.text.rows(self.splits[command], f"data.splits.{command}")
         documents = make_documents(
             rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
         )
+        return documents, split
+
+    def _build_prompts(self, command: str, new_tokens: int) -> Prompts:
+        if self.prompts is None:
+            reason = f"model.generation asks for texts; give a list, a file, or {OPENINGS}"
+            raise ConfigError("data.prompts", None, reason)
+        openings = self.prompts == OPENINGS
+        return build_prompts(
+            self.prompts,
+            self._documents(command, "document")[0] if openings else [],
+            self.source.tokenizer,
+            chat_template=self.chat_template,
+            new_tokens=new_tokens,
+            positions=self.source.max_positions,
+            batch_size=self.prompt_batch_size,
+            first_step=len(self._corpora[command].plan) if command in self._corpora else 0,
+        )
+
+    def _build(self, command: str) -> Corpus:
+        layout, bos_id = self._layout(command)
+        join: Join = "corpus" if command == "fit" else self.join
+        documents, split = self._documents(command, join)
         return build_corpus(
             documents,
             self.source.tokenizer,
@@ -225,9 +290,9 @@ class TextDataModule(LightningDataModule):
         )
 
 
-def _loader(corpus: Corpus, batches: RankBatches | ShuffledBatches) -> DataLoader[WindowBatch]:
+def _loader(rows: Dataset[Any], batches: RankBatches | ShuffledBatches) -> Loader:
     # The sampler yields whole batches, which the data set turns into tensors: nothing to collate.
-    return DataLoader(corpus.rows, batch_size=None, sampler=batches, collate_fn=_as_it_is)
+    return DataLoader(rows, batch_size=None, sampler=batches, collate_fn=_as_it_is)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -29,13 +29,16 @@ class TextSource:
         dataset: Hub id, ``demo``, or local path(s).
         name: Configuration of a hub data set.
         revision: Branch, tag or commit on the hub.
-        text_column: Column that holds the text; None: ``text``, or the only column of strings.
+        text_column: Column that holds the text; None: ``default_column``, or the only column of
+            strings.
+        default_column: Column that is taken unless another is named.
     """
 
     dataset: str | list[str]
     name: str | None = None
     revision: str | None = None
     text_column: str | None = None
+    default_column: str = "text"
 
     @property
     def from_hub(self) -> bool:
@@ -100,7 +103,7 @@ class TextSource:
                 row += 1
 
     def _column(self, table: Dataset) -> Rows:
-        column = _text_column(table, self.text_column)
+        column = _text_column(table, self.text_column, self.default_column)
         batches = (batch[column] for batch in table.select_columns(column).iter(1000))
         for row, text in enumerate(chain.from_iterable(batches)):
             # One null among a million rows is no reason to refuse the others.
@@ -139,13 +142,13 @@ def _quietly() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _text_column(table: Dataset, wanted: str | None) -> str:
+def _text_column(table: Dataset, wanted: str | None, default: str) -> str:
     types = {name: str(getattr(kind, "dtype", kind)) for name, kind in table.features.items()}
     strings = [name for name, kind in types.items() if kind in _TEXT_TYPES]
     there = f"there are {', '.join(f'{name} ({kind})' for name, kind in types.items())}"
     if wanted is None:
-        if "text" in strings or len(strings) == 1:
-            return "text" if "text" in strings else strings[0]
+        if default in strings or len(strings) == 1:
+            return default if default in strings else strings[0]
         reason = "name the column of the text" if strings else "no column holds text"
         raise ConfigError("data.text_column", None, f"{reason}; {there}")
     if wanted not in types:

@@ -7,6 +7,7 @@ can change on the way, and autograd has no part in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -44,11 +45,18 @@ def positions(index: Tensor, shape: Sequence[int], stride: Sequence[int]) -> Ten
     Returns:
         int64 [n]; the index itself where the tensor is contiguous.
     """
+    if tuple(stride) == _row_major(shape):
+        return index
     found = torch.zeros_like(index)
     for size, step in zip(reversed(shape), reversed(stride), strict=True):
         found += index % size * step
         index = index // size
     return found
+
+
+def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous tensor."""
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def read(tensor: Tensor, index: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ class Massive:
         Args:
             text: Hidden states [n, D] of one text.
         """
-        magnitudes = text.abs().flatten()
+        narrow = text.dtype in (torch.float16, torch.bfloat16)
+        magnitudes = (text.float() if narrow else text).abs().flatten()
         half = (len(magnitudes) + 1) // 2
 
         def massive(magnitude: Tensor) -> bool:

@@ -19,6 +19,14 @@ PIECE = 2**16
 # Beyond this ratio of mean to standard deviation, central moments lose too much to cancellation.
 _FAR_FROM_ZERO = 2.0
 
+# Below this mean of x⁴ too many fourth powers underflow in fp32; fp64 has room for them.
+_TINY = 1e-30
+
+# Below this share of the mean of x², what is left of the variance is rounding, and below the second
+# one so is what is left of the fourth central moment.
+_VARIANCE_LEFT = 1e-14
+_KURTOSIS_LEFT = 4e-7
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -94,21 +102,26 @@ class Moments:
     @property
     def std(self) -> float:
         """Standard deviation, the biased one (divided by the count)."""
-        return math.sqrt(max(0.0, self.rms**2 - self.mean**2))
+        return math.sqrt(self._variance)
 
     @property
     def kurtosis(self) -> float:
-        """Pearson's kurtosis, E[(x - mean)⁴] / var²: 3 for a Gaussian, NaN where all are equal."""
+        """Pearson's kurtosis, E[(x - mean)⁴] / var²: 3 for a Gaussian.
+
+        NaN where all are equal, or so nearly (a standard deviation below 1/1500 of the mean) that
+        the sums do not tell.
+        """
         if not self.count:
             return math.nan
         mean, second, third, fourth = (
             value / self.count for value in (self.total, self.squares, self.cubes, self.fourths)
         )
-        variance = second - mean**2
-        # What is left of the difference of two equal numbers is rounding.
-        if not variance > 1e-12 * second:
+        variance = self._variance
+        if not variance > _KURTOSIS_LEFT * second:
             return math.nan
-        return (fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2
+        square = mean * mean  # overflows to infinity, where a power would raise
+        central = fourth - 4 * mean * third + 6 * square * second - 3 * square * square
+        return central / variance / variance
 
     @property
     def share_beyond(self) -> float:
@@ -120,12 +133,21 @@ class Moments:
         """Share of the values beyond the threshold in standard deviations, 0 to 1."""
         return self.beyond_sigmas / self.count if self.count else math.nan
 
+    @property
+    def _variance(self) -> float:
+        if not self.count:
+            return math.nan
+        second, mean = self.squares / self.count, self.mean
+        variance = second - mean * mean
+        return 0.0 if variance < _VARIANCE_LEFT * second else variance
+
 
 def measure(values: Iterable[Tensor], thresholds: Thresholds) -> Moments:
     """Moments of all values of some matrices.
 
     Sums over a piece are made in fp32 (in fp64 for fp64 values) and added up in fp64. Where the
-    mean is far from zero, or a fourth power overflows, all is summed in fp64 about the mean.
+    mean is far from zero, or fourth powers overflow or underflow, all is summed in fp64 about the
+    mean.
 
     Args:
         values: Matrices [n, D] of a floating-point type.
@@ -144,10 +166,10 @@ def _measure(pieces: Sequence[Tensor], thresholds: Thresholds) -> Moments:
     sums = Moments(count, *table[:, :4].sum(0).tolist())
     ranges = table[:, 4:].tolist()
     lows, highs = zip(*ranges, strict=True)
-    # Unlike max(), a sum passes NaN on wherever it stands.
-    largest = max(-min(lows), max(highs)) + 0.0 * sum(lows)
-    if math.isfinite(largest) and not _well_conditioned(sums):
-        sums = _sums_about(sums.mean, pieces)
+    # Python's max() would pass NaN on only where it comes first.
+    largest = math.nan if any(map(math.isnan, lows)) else max(-min(lows), max(highs))
+    if math.isfinite(largest) and largest and not _well_conditioned(sums):
+        sums = _sums_about(sums.mean if math.isfinite(sums.mean) else 0.0, pieces)
     beyond, beyond_sigmas = _outside(pieces, ranges, sums, thresholds)
     return replace(sums, max_abs=largest, beyond=beyond, beyond_sigmas=beyond_sigmas)
 
@@ -176,7 +198,7 @@ def _pieces(matrix: Tensor) -> Iterator[Tensor]:
 
 def _sums(pieces: Sequence[Tensor]) -> Tensor:
     """Sums of x, x², x³, x⁴, and the range of each piece, fp64 [pieces, 6] on the host."""
-    squares = torch.empty_like(pieces[0]).flatten()
+    squares = pieces[0].new_empty(max(piece.numel() for piece in pieces))
     found = []
     for piece in pieces:
         x = piece.reshape(-1)
@@ -186,7 +208,9 @@ def _sums(pieces: Sequence[Tensor]) -> Tensor:
 
 
 def _well_conditioned(sums: Moments) -> bool:
-    return math.isfinite(sums.fourths) and abs(sums.mean) <= _FAR_FROM_ZERO * sums.std
+    if not math.isfinite(sums.fourths) or sums.fourths < _TINY * sums.count:
+        return False
+    return abs(sums.mean) <= _FAR_FROM_ZERO * sums.std
 
 
 def _sums_about(mean: float, pieces: Sequence[Tensor]) -> Moments:
@@ -200,12 +224,14 @@ def _sums_about(mean: float, pieces: Sequence[Tensor]) -> Moments:
             power *= offset
             powers[k] += float(power.sum())
     one, two, three, four = powers
+    square = mean * mean
+    cube = square * mean
     return Moments(
         count,
         one + count * mean,
-        two + 2 * mean * one + count * mean**2,
-        three + 3 * mean * two + 3 * mean**2 * one + count * mean**3,
-        four + 4 * mean * three + 6 * mean**2 * two + 4 * mean**3 * one + count * mean**4,
+        two + 2 * mean * one + count * square,
+        three + 3 * mean * two + 3 * square * one + count * cube,
+        four + 4 * mean * three + 6 * square * two + 4 * cube * one + count * square * square,
     )
 
 
@@ -216,12 +242,14 @@ def _outside(
     thresholds: Thresholds,
 ) -> tuple[int, int]:
     """How many values lie beyond the absolute threshold, and beyond that in deviations."""
-    limits = ((0.0, thresholds.absolute), (sums.mean, thresholds.sigmas * sums.std))
+    # Of equal values none lies beyond, whatever their mean is rounded to.
+    far = thresholds.sigmas * sums.std or math.inf
+    limits = ((0.0, thresholds.absolute), (sums.mean, far))
     counts = [0, 0]
     for piece, (least, greatest) in zip(pieces, ranges, strict=True):
         for k, (center, reach) in enumerate(limits):
-            # Most pieces have none, as their range shows.
-            if max(center - least, greatest - center) > reach:
+            # Most pieces have none, as their range shows; that of one with NaN shows nothing.
+            if not max(center - least, greatest - center) <= reach:
                 distance = piece - center if center else piece.clone()
                 counts[k] += count(distance.abs_().gt_(reach))
     return counts[0], counts[1]

@@ -141,7 +141,8 @@ class Observer:
     def _with_massive(
         self, parts: dict[Part, Moments], positions: Positions, placed: Tensor
     ) -> dict[Part, Moments]:
-        if not any(moments.max_abs > self.massive.absolute for moments in parts.values()):
+        # A text with NaN has none, but others of the batch may.
+        if all(moments.max_abs <= self.massive.absolute for moments in parts.values()):
             return parts
         counts: dict[Part, int] = {"first": 0, "rest": 0}
         for text in positions.texts(placed):
@@ -165,7 +166,9 @@ class _Generation:
         ids: Tensor = named["input_ids"].cpu()
         if self._alive is None:
             self._alive = torch.ones(len(ids), dtype=torch.bool)
-            self.observation.positions = Positions.of_mask(named["attention_mask"].cpu())
+            mask: Tensor | None = named.get("attention_mask")  # None where nothing is padded
+            mask = torch.ones_like(ids) if mask is None else mask.cpu()
+            self.observation.positions = Positions.of_mask(mask)
             return
         self._alive &= ~torch.isin(ids[:, -1], self._end_ids)
         self.observation.phase = "decode"

@@ -65,9 +65,14 @@ class Positions:
             place in the text.
         """
         rows, shape = len(self.spans), output.shape
-        if output.ndim >= 3 and shape[:2] == (rows, self.length):
+        tokens_first = output.ndim >= 3 and shape[:2] == (rows, self.length)
+        heads_first = output.ndim == 4 and (shape[0], shape[2]) == (rows, self.length)
+        if tokens_first and heads_first and output.stride(1) < output.stride(2):
+            # As many heads as tokens: what was made head by head had its axes swapped.
+            tokens_first = False
+        if tokens_first:
             return output.flatten(2)
-        if output.ndim == 4 and (shape[0], shape[2]) == (rows, self.length):
+        if heads_first:
             return output.transpose(1, 2).flatten(2)
         if output.ndim >= 2 and shape[0] == rows * self.length:
             return output.reshape(rows, self.length, -1)

@@ -14,7 +14,7 @@ from harness.errors import ConfigError
 RESIDUAL = "residual"
 """Kind of a decoder block, whose output is the residual stream."""
 
-TYPES = ("Linear", "Conv1D", "LayerNorm", "*RMSNorm", "*Experts", "*SparseMoeBlock", "*MoE")
+TYPES = ("Linear", "Conv1D", "*LayerNorm", "*RMSNorm", "*Experts", "*SparseMoeBlock", "*MoE")
 """Classes that are observed unless told otherwise, beside the decoder blocks."""
 
 
@@ -94,10 +94,14 @@ class Sites:
 def decoder_blocks(model: nn.Module) -> str:
     """Name of the list of decoder blocks: the longest list of modules; empty if there is none.
 
-    Of lists inside a part that is called a language or text model only those count, so that the
+    Lists inside other lists do not count: a block may have more experts than there are blocks. Of
+    lists inside a part that is called a language or text model only those count, so that the
     longer vision tower of a multimodal model is not taken for it.
     """
-    lists = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList)}
+    lists: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():  # outer before inner
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{k}.") for k in lists):
+            lists[name] = module
     text = [name for name in lists if "language_model" in name or "text_model" in name]
     return max(text or lists, key=lambda name: len(lists[name]), default="")
 

@@ -1,7 +1,15 @@
 """Tables and reports of what was measured."""
 
 from harness.report.documents import save_documents
+from harness.report.generations import html_table, save_generations, show_side_by_side
 from harness.report.markdown import markdown
 from harness.report.terminal import show
 
-__all__ = ["markdown", "save_documents", "show"]
+__all__ = [
+    "html_table",
+    "markdown",
+    "save_documents",
+    "save_generations",
+    "show",
+    "show_side_by_side",
+]

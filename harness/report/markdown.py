@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report.tables import header, number, rows, sentences, title
+from harness.report.tables import header, number, rows, sentences, text_header, text_rows, title
 from harness.results import Results
 
 _HOW_TO_READ = """\
@@ -18,6 +18,14 @@ distributions, in nats.
 - **top-1 %**: share of positions at which both prefer the same next token.
 - **p**: paired permutation test over documents against no change; in a row of controls, the rank \
 of the variant among its controls (from 19 controls on).
+- **seq-rep-4**: share of 4-grams that repeat an earlier one of their text, mean over the texts \
+written after the prompts; the interval comes from resampling prompts.
+- **diversity**: product over n = 2, 3, 4 of the share of n-grams that are new in their text.
+- **loops %**: texts that end in a cycle, repeated three times or more over twelve tokens or more.
+- **same %**: texts that are the original's, token by token.
+- **max |x|**, **kurtosis**: the largest of any observed module; a Gaussian has kurtosis 3.
+- **massive**: activations in the residual stream beyond 100 and 1000 times the median of their \
+text.
 """
 
 
@@ -42,6 +50,7 @@ def markdown(results: Results) -> str:
         _line(["---", *["---:"] * (len(header(results)) - 1)]),
         *(_line([cell.strip() for cell in row.cells]) for row in rows(results)),
         "",
+        *_looked_at(results),
         *(f"- {sentence}" for sentence in sentences(results)),
         "- Noise floor, the original scored again on the first eight batches: "
         f"Δnll {number(results.noise_floor.delta_nll)}, "
@@ -50,6 +59,12 @@ def markdown(results: Results) -> str:
         _HOW_TO_READ,
     ]
     return "\n".join(lines)
+
+
+def _looked_at(results: Results) -> list[str]:
+    lines = [_line([cell.strip() for cell in row.cells]) for row in text_rows(results)]
+    names = text_header(results)
+    return [_line(names), _line(["---", *["---:"] * (len(names) - 1)]), *lines, ""] if lines else []
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:

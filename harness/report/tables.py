@@ -55,6 +55,25 @@ def rows(results: Results) -> list[Row]:
     return table
 
 
+def text_header(results: Results) -> tuple[str, ...]:
+    """Names of the columns of the second table: what was written, and what flowed."""
+    interval = f"seq-rep-4 [{100 * results.run.confidence:.4g} % interval]"
+    written = (interval, "diversity", "loops %", "same %")
+    return ("variant", *written, "max |x|", "kurtosis", "massive")
+
+
+def text_rows(results: Results) -> list[Row]:
+    """The original, then each variant and its first control; none where nothing was looked at."""
+    table: list[Row] = []
+    for name, variant in results.variants.items():
+        table.append(Row((name, *_text_cells(variant))))
+        control = results.controls.get(f"{name}-control-0")
+        if control is not None:
+            table.append(Row(("  control 0", *_text_cells(control)), control=True))
+    looked_at = any(v.generation or v.activations for v in results.variants.values())
+    return table if looked_at else []
+
+
 def sentences(results: Results) -> list[str]:
     """What the table says, in words: one sentence per variant, then the warnings."""
     said = [_verdict(name, variant) for name, variant in results.variants.items() if variant.edit]
@@ -104,6 +123,20 @@ def _control_cells(controls: list[Variant], against: VersusControl) -> tuple[str
         share(_mean([change.top1_agreement for change in versus])),
         p_value(against.p_value),
     )
+
+
+def _text_cells(variant: Variant) -> tuple[str, ...]:
+    text, flow = variant.generation, variant.activations
+    written: tuple[str, ...] = (NOTHING,) * 4
+    if text is not None:
+        bounds = text.ci95.get("seq_rep_4")
+        interval = "" if bounds is None else f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+        repeated = NOTHING if text.seq_rep_4 is None else f"{text.seq_rep_4:.3f}{interval}"
+        same = share(text.identical_to_original)
+        written = (repeated, number(text.diversity), share(text.loop_rate), same)
+    if flow is None:
+        return (*written, *(NOTHING,) * 3)
+    return (*written, number(flow.max_abs), number(flow.max_kurtosis), f"{flow.massive_count:,}")
 
 
 def _mean(values: list[float | None]) -> float | None:

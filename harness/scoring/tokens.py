@@ -30,6 +30,10 @@ class TokenScores:
     kl: Tensor | None = None
     agree: Tensor | None = None
 
+    def versus_itself(self) -> TokenScores:
+        """Scores of a variant that is this model: no divergence, unless nothing is finite."""
+        return TokenScores(self.nll, self.nll - self.nll, ~self.nll.isnan())
+
 
 @dataclass(frozen=True)
 class Predictions:

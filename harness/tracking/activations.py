@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from harness.data import WindowBatch
+from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
 from harness.outliers import unique_parameters
 from harness.outliers.criteria import check_positive
 from harness.probes import Massive, Moments, Observation, Observer, Site, Sites, Thresholds, measure
 from harness.probes.sites import decoder_blocks, place
-from harness.tracking.logger import RunLogger
+from harness.tracking.logger import run_loggers
 from harness.tracking.tables import ACTIVATION_KEYS, WEIGHT_KEYS, MomentsTable
 from harness.tracking.tags import activation_tags, layers_shown, weight_tags
 from harness.variants import ORIGINAL
@@ -66,6 +66,7 @@ class ActivationStatistics(Callback):
         self.totals: dict[str, Observation] = {}
         self._observer: Observer | None = None
         self._layers: set[int] = set()
+        self._step: int | None = None
         self._activations: MomentsTable | None = None
         self._weights: MomentsTable | None = None
 
@@ -84,6 +85,7 @@ class ActivationStatistics(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to observe the model, now that its weights are in place."""
         self.totals = {}
+        self._step = None
         if self.enabled:
             model = _experiment(pl_module).model
             found = self._find(model)
@@ -96,6 +98,7 @@ class ActivationStatistics(Callback):
             self.on_fit_start(trainer, pl_module)
 
     on_test_start = on_validation_start
+    on_predict_start = on_validation_start
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -103,22 +106,26 @@ class ActivationStatistics(Callback):
         """Observes the first batch of a step whose turn it is."""
         first = batch_idx % trainer.accumulate_grad_batches == 0
         turn = trainer.global_step % self.every_n_steps == 0
-        _experiment(pl_module).observer = self._observer if first and turn else None
+        observed = first and turn and self._observer is not None
+        if observed:
+            self._step = trainer.global_step
+        _experiment(pl_module).observer = self._observer if observed else None
 
     def on_validation_batch_start(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        batch: WindowBatch,
+        batch: WindowBatch | PromptBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Observes a batch whose turn it is; one that is there for other processes has none."""
-        turn = batch.number >= 0 and batch.number % self.every_n_steps == 0
+        turn = batch.number >= 0 and _step(batch) % self.every_n_steps == 0
         observed = turn and not _training(trainer)
         _experiment(pl_module).observer = self._observer if observed else None
 
     on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start
 
     # -- what is kept ------------------------------------------------------------------------
 
@@ -131,16 +138,19 @@ class ActivationStatistics(Callback):
         batch_idx: int,
     ) -> None:
         """Writes the statistics of a step, and those of the weights after it."""
-        experiment = _experiment(pl_module)
-        if experiment.observer is None:
+        experiment, step = _experiment(pl_module), self._step
+        if step is None:
             return
-        step = trainer.fit_loop.epoch_loop.total_batch_idx // trainer.accumulate_grad_batches
-        self._keep(trainer, experiment, step)
+        if experiment.observer is not None:
+            self._keep(trainer, experiment, step)
+        if trainer.global_step == step:
+            return  # gradients of further batches are to be added
+        self._step = None
         weights = self._of_weights(experiment)
         for site, moments in weights.items():
             if self._weights is not None:
                 self._weights.add((step, site.name, site.kind, site.layer), moments)
-        for logger in _loggers(trainer):
+        for logger in run_loggers(trainer):
             logger.scalars(ORIGINAL, weight_tags(weights), step)
 
     def on_validation_batch_end(
@@ -148,22 +158,30 @@ class ActivationStatistics(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: WindowBatch,
+        batch: WindowBatch | PromptBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Writes the statistics of a step and adds them to the run's."""
         experiment = _experiment(pl_module)
         if experiment.observer is not None:
-            self._keep(trainer, experiment, batch.number)
+            self._keep(trainer, experiment, _step(batch))
 
     on_test_batch_end = on_validation_batch_end
+    on_predict_batch_end = on_validation_batch_end
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Completes the files."""
         for table in (self._activations, self._weights):
             if table is not None:
                 table.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Completes the files of an interrupted run; a refused one leaves none."""
+        if not isinstance(exception, ConfigError):
+            self.teardown(trainer, pl_module, "")
 
     def _keep(self, trainer: Trainer, experiment: OutlierExperiment, step: int) -> None:
         for variant, observation in experiment.observed.items():
@@ -175,7 +193,7 @@ class ActivationStatistics(Callback):
                     site, phase, part = seen
                     keys = (step, variant, site.name, site.kind, site.layer, phase, part)
                     self._activations.add(keys, moments)
-            for logger in _loggers(trainer):
+            for logger in run_loggers(trainer):
                 logger.scalars(variant, activation_tags(observation, self._layers), step)
 
     def _of_weights(self, experiment: OutlierExperiment) -> dict[Site, Moments]:
@@ -203,5 +221,6 @@ def _training(trainer: Trainer) -> bool:
     return trainer.state.fn == "fit"
 
 
-def _loggers(trainer: Trainer) -> list[RunLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
+def _step(batch: WindowBatch | PromptBatch) -> int:
+    """The global number of a batch: prompts come after all windows."""
+    return batch.step if isinstance(batch, PromptBatch) else batch.number

@@ -11,7 +11,9 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
     from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.writer import FileWriter
 
     from harness.tracking.run_folder import RunFolder
 
@@ -27,6 +29,9 @@ class RunLogger(Logger):
         super().__init__()
         self._folder: RunFolder | None = None
         self._writers: dict[str, SummaryWriter] = {}
+        self._pending: dict[str, tuple[int, dict[str, float]]] = {}
+        self._offset = 0
+        self._next = 0
 
     def attach(self, folder: RunFolder) -> None:
         """Names the folder that is written to."""
@@ -47,26 +52,51 @@ class RunLogger(Logger):
         """The run folder itself; Lightning's ``trainer.log_dir`` returns it."""
         return str(self._folder.path) if self._folder else None
 
+    def begin(self) -> None:
+        """Begins a measurement: its steps go on after those of the one before."""
+        self._offset = self._next
+
     @rank_zero_only
     def scalars(self, variant: str, values: Mapping[str, float], step: int) -> None:
-        """Writes one summary of several scalars.
+        """Writes scalars; those of one step, whoever gives them, become one summary.
 
         Args:
             variant: The folder.
             values: Scalars by tag; a card is made for each first segment of a tag.
-            step: Position on the horizontal axis.
+            step: Position on the horizontal axis, within the measurement.
         """
         if self._folder is None or not values:
             return
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        step += self._offset
+        self._next = max(self._next, step + 1)
+        if variant in self._pending and self._pending[variant][0] != step:
+            self._write(variant)
+        self._pending.setdefault(variant, (step, {}))[1].update(values)
 
-        # One protocol buffer for all tags: add_scalar would cost thirty times as much.
-        summary = Summary(
-            value=[Summary.Value(tag=tag, simple_value=float(x)) for tag, x in values.items()]
-        )
-        writer = self._writer(variant).file_writer
-        assert writer is not None  # only a closed SummaryWriter has none
-        writer.add_summary(summary, step)
+    @rank_zero_only
+    def row(
+        self, variant: str, params: Mapping[str, str | int], metrics: Mapping[str, float]
+    ) -> None:
+        """Writes a row of the HParams page, and its metrics as scalars.
+
+        Args:
+            variant: The folder.
+            params: What tells it from other rows.
+            metrics: The variant's figures, the same tags in every folder.
+        """
+        if self._folder is None:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        for summary in hparams(dict(params), dict(metrics)):  # type: ignore[no-untyped-call]
+            self._events(variant).add_summary(summary, self._next)
+        self.scalars(variant, metrics, self._next - self._offset)
+
+    @rank_zero_only
+    def text(self, variant: str, tag: str, markup: str) -> None:
+        """Writes a text of Markdown or a table of HTML."""
+        if self._folder is not None:
+            self._writer(variant).add_text(tag, markup, self._next)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -81,14 +111,32 @@ class RunLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Flushes, so that TensorBoard shows everything; the writers stay open."""
+        for variant in list(self._pending):
+            self._write(variant)
         for writer in self._writers.values():
             writer.flush()
 
     def close(self) -> None:
         """Closes every file."""
+        self.finalize("closed")
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+
+    def _write(self, variant: str) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        step, values = self._pending.pop(variant)
+        # One protocol buffer for all tags: add_scalar would cost thirty times as much.
+        summary = Summary(
+            value=[Summary.Value(tag=tag, simple_value=float(x)) for tag, x in values.items()]
+        )
+        self._events(variant).add_summary(summary, step)
+
+    def _events(self, variant: str) -> FileWriter:
+        events = self._writer(variant).file_writer
+        assert events is not None  # only a closed SummaryWriter has none
+        return events
 
     def _writer(self, variant: str) -> SummaryWriter:
         if variant not in self._writers:
@@ -98,3 +146,8 @@ class RunLogger(Logger):
             folder = Path(self._folder.path) / variant
             self._writers[variant] = SummaryWriter(str(folder), max_queue=1000)
         return self._writers[variant]
+
+
+def run_loggers(trainer: Trainer) -> list[RunLogger]:
+    """The run loggers among a trainer's loggers."""
+    return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from harness import patchfile, report, results
+from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
+from harness.probes import Observation
 from harness.records import manifest, results_of
 from harness.results_json import to_json
+from harness.texts import text_rows
 from harness.tracking.activations import ActivationStatistics
-from harness.tracking.logger import RunLogger
+from harness.tracking.curves import final_metrics, hyperparameters, step_scalars
+from harness.tracking.logger import run_loggers
 from harness.tracking.run_folder import RunFolder, Status
 from harness.variants import NAME, ORIGINAL, patch_path
 
@@ -40,6 +44,7 @@ class RunRecorder(Callback):
         self.save_dir = save_dir
         self.folder: RunFolder | None = None
         self.results: results.Results | None = None
+        self.rows: list[dict[str, Any]] = []
         self._config: str | None = None
         self._seed: int | None = None
         self._began = time.monotonic()
@@ -66,9 +71,8 @@ class RunRecorder(Callback):
         self.folder = RunFolder(self.save_dir, name)
         if self._config is not None:
             (self.folder.path / "config.yaml").write_text(self._config, encoding="utf-8")
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.attach(self.folder)
+        for logger in run_loggers(trainer):
+            logger.attach(self.folder)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ActivationStatistics):
                 callback.attach(self.folder)
@@ -80,8 +84,15 @@ class RunRecorder(Callback):
         """Marks the run as running."""
         self._set_status("running")
 
-    on_validation_start = on_fit_start
-    on_test_start = on_fit_start
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Marks the run as running; steps in TensorBoard go on from those that there are."""
+        self._set_status("running")
+        if trainer.state.fn != "fit":
+            for logger in run_loggers(trainer):
+                logger.begin()
+
+    on_test_start = on_validation_start
+    on_predict_start = on_validation_start
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Marks the training as complete."""
@@ -100,11 +111,32 @@ class RunRecorder(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the TensorBoard files."""
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.close()
+        for logger in run_loggers(trainer):
+            logger.close()
 
     # -- the results -------------------------------------------------------------------------
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: WindowBatch | PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes the scores of a batch to TensorBoard."""
+        measured = isinstance(batch, WindowBatch) and batch.number >= 0
+        if trainer.state.fn == "fit" or not measured:
+            return
+        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
+        variants = {ORIGINAL, *(variant.name for variant in experiment.variants)}
+        for name, values in step_scalars(outputs, ORIGINAL).items():
+            if name in variants:  # the noise floor has no folder
+                for logger in run_loggers(trainer):
+                    logger.scalars(name, values, batch.number)
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the results of `validate` and `test`."""
@@ -123,15 +155,43 @@ class RunRecorder(Callback):
             world_size=trainer.world_size,
             precision=str(trainer.precision),
             duration_seconds=round(time.monotonic() - self._began, 3),
-            partial=scored < corpus.record.windows,
+            partial=scored < corpus.record.windows
+            or len(experiment.texts[ORIGINAL]) < len(self._prompts(trainer)),
             confidence=experiment.confidence,
             resamples=experiment.resamples,
         )
-        self.results = results_of(experiment, corpus, run)
+        self.results = results_of(experiment, corpus, run, _activations(trainer))
         self._save(self.results, experiment, corpus)
+        self._save_texts(trainer, experiment)
+        records = self.results.variants | self.results.controls
+        for logger in run_loggers(trainer):
+            for name, record in records.items():
+                parameters = hyperparameters(name, record, self.results)
+                logger.row(name, parameters, final_metrics(record))
         self._set_status("complete")
 
     on_test_end = on_validation_end
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes what the models wrote."""
+        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
+        self._save_patches(experiment)
+        self._save_texts(trainer, experiment)
+        self._set_status("complete")
+
+    def _save_texts(self, trainer: Trainer, experiment: OutlierExperiment) -> None:
+        prompts = self._prompts(trainer)
+        self.rows = list(text_rows(experiment.texts, prompts, ORIGINAL, experiment.decode))
+        if self.folder is None or not self.rows:
+            return
+        report.save_generations(self.folder.path / "generations.jsonl", self.rows)
+        for logger in run_loggers(trainer):
+            logger.text(ORIGINAL, "generations/side_by_side", report.html_table(self.rows))
+
+    def _prompts(self, trainer: Trainer) -> list[str]:
+        assert trainer.state.fn is not None
+        texts: list[str] = trainer.datamodule.prompt_texts(trainer.state.fn.value)  # type: ignore[attr-defined]
+        return texts
 
     def _save(
         self, measured: results.Results, experiment: OutlierExperiment, corpus: Corpus
@@ -145,7 +205,8 @@ class RunRecorder(Callback):
         report.save_documents(path, experiment.tallies, corpus.units, names)
 
     def _save_patches(self, experiment: OutlierExperiment) -> None:
-        assert self.folder is not None
+        if self.folder is None:
+            return
         for variant in experiment.variants:
             relative = patch_path(variant)
             if relative is not None:
@@ -156,3 +217,12 @@ class RunRecorder(Callback):
     def _set_status(self, status: Status) -> None:
         if self.folder is not None:
             self.folder.set_status(status)
+
+
+def _activations(trainer: Trainer) -> dict[str, Observation]:
+    """What was observed of each model; nothing where nobody observes."""
+    found: dict[str, Observation] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ActivationStatistics):
+            found |= callback.totals
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -42,16 +43,15 @@ def activation_tags(seen: Mapping[Seen, Moments], layers: set[int]) -> dict[str,
     Returns:
         Values by tag: ``max_abs/residual_00``, ``kurtosis/mlp.down_proj``, ....
     """
-    groups: dict[tuple[str, str, str], list[Moments]] = defaultdict(list)
+    groups: dict[tuple[str, bool, str, str], list[Moments]] = defaultdict(list)
     for (site, phase, part), moments in seen.items():
         if site.kind != RESIDUAL:
-            groups[site.kind, phase, part].append(moments)
+            groups[site.kind, False, phase, part].append(moments)
         elif site.layer in layers:
-            groups[f"{RESIDUAL}_{site.layer:02d}", phase, part].append(moments)
+            groups[f"{RESIDUAL}_{site.layer:02d}", True, phase, part].append(moments)
     tags: dict[str, float] = {}
-    for (group, phase_seen, part_seen), parts in groups.items():
+    for (group, residual, phase_seen, part_seen), parts in groups.items():
         moments = Moments.sum(parts)
-        residual = group.startswith(f"{RESIDUAL}_")
         if phase_seen == "decode":
             if residual:
                 tags[f"max_abs_decode/{group}"] = moments.max_abs
@@ -79,8 +79,9 @@ def weight_tags(weights: Mapping[Site, Moments]) -> dict[str, float]:
     for kind, parts in groups.items():
         moments = Moments.sum(parts)
         tags[f"weight_max_abs/{kind}"] = moments.max_abs
-        # Of single tensors, since those of different layers differ in scale.
-        tags[f"weight_kurtosis/{kind}"] = max(part.kurtosis for part in parts)
+        # Of single tensors, since those of different layers differ in scale; some have none.
+        kurtoses = [part.kurtosis for part in parts if not math.isnan(part.kurtosis)]
+        tags[f"weight_kurtosis/{kind}"] = max(kurtoses, default=math.nan)
         tags[f"weight_outliers/{kind}"] = moments.beyond_sigmas
     return tags
 

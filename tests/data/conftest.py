@@ -20,6 +20,7 @@ class Source:
 
     tokenizer: Any
     max_positions: int | None = 64
+    new_tokens: int | None = None
 
 
 def tokenizer_adding_bos() -> Any:

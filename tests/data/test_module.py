@@ -179,7 +179,8 @@ def test_splits_that_are_left_out_keep_their_default(data):
     module = data(splits={"validate": "test"}, max_documents=2)
     module.setup("validate")
     assert module.corpus("validate").record.split == "test"
-    assert module.splits == {"fit": "train", "validate": "test", "test": "test"}
+    kept = {"fit": "train", "validate": "test", "test": "test", "predict": "validation"}
+    assert module.splits == kept
     module = data(splits={"validate": "dev"})
     with pytest.raises(ConfigError, match=r"^data\.splits\.validate='dev': the embedded corpus"):
         module.setup("validate")

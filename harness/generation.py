@@ -1,0 +1,108 @@
+"""How text is generated, as the configuration describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+
+from harness.errors import ConfigError
+
+# What the harness gives itself, or what would break the correspondence of prompts and texts.
+_OURS = {
+    "input_ids",
+    "attention_mask",
+    "max_length",
+    "logits_processor",
+    "num_beams",
+    "num_return_sequences",
+    "pad_token_id",
+    "eos_token_id",
+    "return_dict_in_generate",
+    "streamer",
+    "assistant_model",
+}
+
+
+@dataclass
+class Generation:
+    """Settings of `generate`, the same for the original and all variants.
+
+    Args:
+        max_new_tokens: Most tokens that are generated after each prompt.
+        do_sample: Draw tokens at random; else the likeliest is taken each time.
+        temperature: Divides the logits before a token is drawn.
+        top_k: Draw from that many likeliest tokens.
+        top_p: Draw from the likeliest tokens whose probabilities sum up to this.
+        repetition_penalty: Divides the logits of tokens that stand in the text; 1 does nothing.
+        seed: Seed of the sampling. The first batch of prompts is drawn with it, the next with the
+            next number, and so on; each variant starts from the same.
+        arguments: Further arguments of `generate` in transformers, such as `{min_p: 0.05}`.
+        metrics: Further metrics of the texts: names of metrics of `evaluate` on the hub, or scripts
+            that hold one (they are run). Where one needs references it gets the original's texts.
+    """
+
+    max_new_tokens: PositiveInt = 40
+    do_sample: bool = False
+    temperature: PositiveFloat | None = None
+    top_k: NonNegativeInt | None = None
+    top_p: PositiveFloat | None = None
+    repetition_penalty: PositiveFloat | None = None
+    seed: NonNegativeInt = 42
+    arguments: dict[str, Any] = field(default_factory=dict)
+    metrics: list[str] = field(default_factory=list)
+
+    def check(self, key: str) -> None:
+        """Refuses arguments that `generate` does not know or that are not free.
+
+        Args:
+            key: Configuration key of these settings.
+
+        Raises:
+            ConfigError: Naming the argument.
+        """
+        from transformers import GenerationConfig
+
+        known = set(GenerationConfig().to_dict())
+        for name, value in self.arguments.items():
+            if name in _OURS or hasattr(self, name):
+                own = f"set {key}.{name}" if hasattr(self, name) else "the harness sets it itself"
+                raise ConfigError(f"{key}.arguments.{name}", value, f"is not free: {own}")
+            if name not in known:
+                reason = "generate of transformers has no such argument"
+                raise ConfigError(f"{key}.arguments.{name}", value, reason)
+        try:
+            GenerationConfig(**self.to_arguments()).validate()
+        except (ValueError, TypeError) as error:
+            raise ConfigError(key, self.to_arguments(), " ".join(str(error).split())) from error
+
+    def load_metrics(self, key: str) -> list[Any]:
+        """Loads the further metrics.
+
+        Args:
+            key: Configuration key of these settings.
+
+        Raises:
+            ConfigError: Naming the one that cannot be loaded.
+        """
+        if not self.metrics:
+            return []
+        from harness.scoring.text_metrics import load_metric
+
+        return [load_metric(name, f"{key}.metrics") for name in self.metrics]
+
+    def to_arguments(self) -> dict[str, Any]:
+        """Arguments of `generate`; what is not set is left to the model's own settings."""
+        chosen = {
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "do_sample": self.do_sample,
+            **{name: value for name, value in chosen.items() if value is not None},
+            **self.arguments,
+        }

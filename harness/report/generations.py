@@ -1,0 +1,135 @@
+"""What the models wrote: ``generations.jsonl``, side by side on the terminal and in TensorBoard."""
+
+from __future__ import annotations
+
+import html
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Row = Mapping[str, Any]
+"""A row of ``generations.jsonl``, as ``harness.texts.text_rows`` makes it."""
+
+MARK = "▶"
+"""Stands where a text departs from the original's."""
+
+_NARROWEST = 24
+
+
+def save_generations(path: Path, rows: Iterable[Row]) -> None:
+    """Writes one line of JSON per prompt and variant.
+
+    Args:
+        path: The file.
+        rows: What was written.
+    """
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most: int = 2) -> None:
+    """Prints what original and variants made of some prompts, each departure marked.
+
+    Those prompts are shown first whose texts depart at all; as many variants as find room.
+
+    Args:
+        rows: What was written.
+        console: Where to print; the terminal by default.
+        most: How many prompts.
+    """
+    console = console or Console()
+    for texts in _telling(rows, most):
+        columns = texts[: max(2, console.width // _NARROWEST)]
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            title=Text(f"“{_visible(texts[0]['prompt'])}”", style="bold"),
+            title_justify="left",
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            expand=True,
+        )
+        for row in columns:
+            table.add_column(row["variant"], ratio=1, overflow="fold")
+        table.add_row(*(_marked(row, texts[0]) for row in columns))
+        console.print(table)
+
+
+def html_table(rows: Sequence[Row], most: int = 20) -> str:
+    """The same as a table of HTML, as TensorBoard's text page shows it.
+
+    Args:
+        rows: What was written.
+        most: How many prompts.
+    """
+    names = list(dict.fromkeys(row["variant"] for row in rows))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["prompt", *names])
+    body = ""
+    for texts in _telling(rows, most):
+        cells = [_escaped(texts[0]["prompt"]), *(_html(row, texts[0]) for row in texts)]
+        body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _telling(rows: Sequence[Row], most: int) -> list[list[Row]]:
+    """Rows by prompt, of the prompts whose texts differ before those whose texts do not."""
+    prompts = [list(group) for _, group in groupby(rows, key=lambda row: row["prompt_number"])]
+    prompts.sort(key=lambda texts: all(row["diverges_at"] is None for row in texts))
+    return prompts[:most]
+
+
+def _parts(row: Row) -> Iterator[tuple[str, bool]]:
+    """The text up to where it departs from the original's, and from there on."""
+    place = row["diverges_at_character"]
+    yield row["text"][:place], False
+    if place is not None:
+        yield row["text"][place:], True
+
+
+def _note(row: Row, original: Row) -> str | None:
+    """What stands in place of a text that is none, or one that stands beside."""
+    if row["broken"]:
+        return "(nothing: its logits are not finite)"
+    same = row is not original and row["diverges_at"] is None
+    return "(the original's text)" if same else None
+
+
+def _marked(row: Row, original: Row) -> Text:
+    if note := _note(row, original):
+        return Text(note, style="italic")
+    text = Text()
+    for part, departed in _parts(row):
+        text.append(MARK if departed else "", style="bold yellow")
+        text.append(_visible(part), style="yellow" if departed else "")
+    return text
+
+
+def _html(row: Row, original: Row) -> str:
+    if note := _note(row, original):
+        return note
+    return "".join(
+        f"<strong>{MARK}{_escaped(part)}</strong>" if departed else _escaped(part)
+        for part, departed in _parts(row)
+    )
+
+
+def _escaped(text: str) -> str:
+    shown = html.escape(_visible(text)).replace("\n", "<br>")
+    return shown.replace("  ", "&nbsp; ")
+
+
+def _visible(text: str) -> str:
+    """The text with characters that would act on the terminal or reorder the line spelt out."""
+    return "".join(
+        character
+        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs")
+        else f"\\x{ord(character):02x}"
+        for character in text.replace("\t", "    ")
+    )

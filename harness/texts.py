@@ -1,0 +1,134 @@
+"""From continuations to the figures of ``results.json`` and the rows of ``generations.jsonl``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness import results
+from harness.measurement import Settings
+from harness.scoring import Continuation
+from harness.scoring.continuations import (
+    degeneration_differences,
+    degeneration_intervals,
+    departure,
+    first_divergence,
+)
+from harness.scoring.degeneration import repetition, tally
+
+Written = Mapping[int, Continuation]
+"""Continuations by number of the prompt."""
+Decode = Callable[[Sequence[int]], str]
+
+
+def measure_texts(
+    written: Written, original: Written | None, settings: Settings
+) -> results.Generation:
+    """Figures of the texts of one model.
+
+    Prompts that either side could not continue are left out of what compares the two.
+
+    Args:
+        written: What it wrote.
+        original: What the original wrote after the same prompts; None for the original itself.
+        settings: Resampling.
+    """
+    whole = [number for number in sorted(written) if not written[number].broken]
+    resampling = (settings.resamples, settings.confidence, settings.seed)
+    intervals = degeneration_intervals(_counts(written, whole), *resampling)
+    record = results.Generation(
+        seq_rep_4=intervals["seq_rep_4"].estimate,
+        distinct_2=intervals["distinct_2"].estimate,
+        diversity=intervals["diversity"].estimate,
+        loop_rate=intervals["loop_rate"].estimate,
+        tokens=sum(len(written[number].tokens) for number in whole),
+        prompts=len(written),
+        broken=len(written) - len(whole),
+        ci95={name: interval.bounds for name, interval in intervals.items()},
+    )
+    if original is None:
+        return record
+    both = [number for number in whole if not original[number].broken]
+    differences = degeneration_differences(
+        _counts(written, both), _counts(original, both), *resampling
+    )
+    departed = departure(
+        [written[number].tokens for number in both], [original[number].tokens for number in both]
+    )
+    return replace(
+        record,
+        identical_to_original=departed.identical,
+        first_divergence=departed.median_point,
+        delta={name: interval.estimate for name, interval in differences.items()},
+        delta_ci95={name: interval.bounds for name, interval in differences.items()},
+    )
+
+
+def foreign_metrics(
+    metrics: Sequence[Any], texts: Mapping[str, Mapping[int, str]], original: str
+) -> tuple[dict[str, dict[str, float | None]], list[str]]:
+    """Computes metrics of ``evaluate`` on the texts of every model.
+
+    Args:
+        metrics: The metrics, loaded.
+        texts: Texts by model and number of the prompt, without those that could not be written.
+        original: Name of the original, whose texts are the references of the others.
+
+    Returns:
+        Figures by model, and a sentence for each metric that failed.
+    """
+    from harness.scoring.text_metrics import compute_metric
+
+    figures: dict[str, dict[str, float | None]] = {name: {} for name in texts}
+    problems: list[str] = []
+    for metric in metrics:
+        for name, written in texts.items():
+            numbers = sorted(written.keys() & texts[original].keys())
+            references = [texts[original][number] for number in numbers]
+            found = compute_metric(metric, [written[number] for number in numbers], references)
+            figures[name] |= found.figures
+            if found.problem is not None:
+                problems.append(f"{name}: {found.problem}.")
+    return figures, problems
+
+
+def text_rows(
+    texts: Mapping[str, Written], prompts: Sequence[str], original: str, decode: Decode
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of ``generations.jsonl``: prompt by prompt, the original's first.
+
+    Args:
+        texts: Continuations by model and number of the prompt.
+        prompts: The prompts.
+        original: Name of the original.
+        decode: Text of token ids.
+    """
+    for number in sorted(texts[original]):
+        reference = texts[original][number]
+        for name, written in texts.items():
+            tokens = written[number].tokens
+            text = decode(tokens)
+            place = first_divergence(tokens, reference.tokens)
+            # A token may end within a character, which then belongs to what departs.
+            same = None if place is None else _common(decode(tokens[:place]), text)
+            yield {
+                "prompt_number": number,
+                "prompt": prompts[number],
+                "variant": name,
+                "text": text,
+                "tokens": list(tokens),
+                "broken": written[number].broken,
+                "diverges_at": place,
+                "diverges_at_character": same,
+            }
+
+
+def _counts(written: Written, numbers: Sequence[int]) -> Any:
+    return tally([repetition(written[number].tokens) for number in numbers])
+
+
+def _common(one: str, other: str) -> int:
+    """Characters that two texts have in common from the start on."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((k for k, (a, b) in pairs if a != b), min(len(one), len(other)))
