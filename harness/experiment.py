@@ -238,7 +238,7 @@ class OutlierExperiment(LightningModule):
             self.generation.seed + max(0, batch.number),
             end_ids=end_ids,
             pad_id=pad_id,
-            watch=partial(self._watching, lambda o: o.generating(end_ids)),
+            watch=partial(self._watching, lambda o: o.generating(batch.attention_mask, end_ids)),
         )
         written |= dict.fromkeys(self._unedited(), written[ORIGINAL])
         for name, continuations in written.items():

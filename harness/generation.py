@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
 
 from harness.errors import ConfigError
 
-# What the harness gives itself, or what would break the correspondence of prompts and texts.
+# What the harness gives itself, or what would part prompts from texts, or texts from tokens.
 _OURS = {
     "input_ids",
     "attention_mask",
@@ -21,7 +21,9 @@ _OURS = {
     "eos_token_id",
     "return_dict_in_generate",
     "streamer",
-    "assistant_model",
+    "prefill_chunk_size",
+    "stop_strings",
+    "max_time",
 }
 
 
@@ -47,7 +49,7 @@ class Generation:
     do_sample: bool = False
     temperature: PositiveFloat | None = None
     top_k: NonNegativeInt | None = None
-    top_p: PositiveFloat | None = None
+    top_p: ClosedUnitInterval | None = None
     repetition_penalty: PositiveFloat | None = None
     seed: NonNegativeInt = 42
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -66,12 +68,18 @@ class Generation:
 
         known = set(GenerationConfig().to_dict())
         for name, value in self.arguments.items():
-            if name in _OURS or hasattr(self, name):
-                own = f"set {key}.{name}" if hasattr(self, name) else "the harness sets it itself"
+            own_setting = name in self.__dataclass_fields__
+            if name in _OURS or own_setting:
+                own = f"set {key}.{name}" if own_setting else "the harness sets it itself"
                 raise ConfigError(f"{key}.arguments.{name}", value, f"is not free: {own}")
-            if name not in known:
+            if name not in known or name.startswith("_"):
                 reason = "generate of transformers has no such argument"
                 raise ConfigError(f"{key}.arguments.{name}", value, reason)
+            if name in _NOT_HERE:
+                reason = "does not go with batches of prompts whose texts are compared"
+                raise ConfigError(f"{key}.arguments.{name}", value, reason)
+            if name in _SHARES and not (_is_number(value) and 0 < value < 1):
+                raise ConfigError(f"{key}.arguments.{name}", value, "must be above 0 and below 1")
         try:
             GenerationConfig(**self.to_arguments()).validate()
         except (ValueError, TypeError) as error:
@@ -106,3 +114,7 @@ class Generation:
             **{name: value for name, value in chosen.items() if value is not None},
             **self.arguments,
         }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -74,12 +74,12 @@ def results_of(
         noise_floor=measured.noise_floor,
         variants={name: whole(name, record) for name, record in variants.items()},
         controls={name: whole(name, record) for name, record in measured.controls.items()},
-        warnings=(*experiment.problems, *problems, *_too_few(units)),
+        warnings=(*experiment.problems, *problems, *_unplaced(activations), *_too_few(units)),
     )
 
 
 def extremes(seen: Observation) -> results.Activations:
-    """The extremes of what was seen while windows were read; None where something was NaN.
+    """The extremes of what was seen while windows were read; None where something was not finite.
 
     Args:
         seen: Moments by site and part of the positions.
@@ -89,7 +89,10 @@ def extremes(seen: Observation) -> results.Activations:
         if phase == "prefill":
             sites[site.name] = sites.get(site.name, Moments()) + moments
     largest, where = _largest({name: moments.max_abs for name, moments in sites.items()})
-    kurtosis, kurtosis_where = _largest({name: m.kurtosis for name, m in sites.items() if m.std})
+    kurtosis, kurtosis_where = _largest(
+        # One that cannot be told, of values that are nearly equal, is not large.
+        {n: m.kurtosis for n, m in sites.items() if not math.isnan(m.kurtosis) or math.isnan(m.std)}
+    )
     return results.Activations(
         max_abs=largest,
         max_abs_site=where,
@@ -161,6 +164,13 @@ def _subject(variant: Variant, experiment: OutlierExperiment) -> Subject:
         is_original=not variant.patch.entries,
     )
     return Subject(variant.name, edit, variant.control_of)
+
+
+def _unplaced(activations: Mapping[str, Observation]) -> list[str]:
+    sites = sorted({site for seen in activations.values() for site in seen.unplaced})
+    if not sites:
+        return []
+    return [f"Not observed, as its output has no place in the text: {', '.join(sites)}."]
 
 
 def _too_few(units: int) -> list[str]:

@@ -86,15 +86,16 @@ class Observer:
             yield observation
 
     @contextmanager
-    def generating(self, end_ids: Collection[int]) -> Iterator[Observation]:
+    def generating(self, attention_mask: Tensor, end_ids: Collection[int]) -> Iterator[Observation]:
         """Observes a call of the model's `generate`: the prompts, then every token but the last.
 
         A text that has ended is padded by `generate` while others go on: that is left out.
 
         Args:
+            attention_mask: 1 for tokens of the prompts, 0 for padding [B, T].
             end_ids: Ids of tokens that end a text.
         """
-        follow = _Generation(end_ids)
+        follow = _Generation(attention_mask, end_ids)
         with self._hooked(follow.observation) as observation:
             handle = self.model.register_forward_pre_hook(follow.step, with_kwargs=True)
             try:
@@ -156,20 +157,19 @@ class Observer:
 class _Generation:
     """Follows `generate` from one forward pass to the next."""
 
-    def __init__(self, end_ids: Collection[int]) -> None:
-        self.observation = Observation()
+    def __init__(self, attention_mask: Tensor, end_ids: Collection[int]) -> None:
+        # As it was given: `generate` drops a mask of ones, and some caches make another of it.
+        self._prompts = Positions.of_mask(attention_mask.cpu())
         self._end_ids = torch.tensor(sorted(end_ids), dtype=torch.int64)
-        self._alive: Tensor | None = None
+        self._alive = torch.ones(len(attention_mask), dtype=torch.bool)
+        self.observation = Observation()
 
     def step(self, module: nn.Module, inputs: object, named: Mapping[str, Any]) -> None:
         """Forward pre-hook of the model."""
-        ids: Tensor = named["input_ids"].cpu()
-        if self._alive is None:
-            self._alive = torch.ones(len(ids), dtype=torch.bool)
-            mask: Tensor | None = named.get("attention_mask")  # None where nothing is padded
-            mask = torch.ones_like(ids) if mask is None else mask.cpu()
-            self.observation.positions = Positions.of_mask(mask)
+        if self.observation.positions is None:
+            self.observation.positions = self._prompts
             return
+        ids: Tensor = named["input_ids"].cpu()
         self._alive &= ~torch.isin(ids[:, -1], self._end_ids)
         self.observation.phase = "decode"
         self.observation.positions = Positions.of_last(self._alive, ids.shape[1])

@@ -64,6 +64,8 @@ class ActivationStatistics(Callback):
         self.massive = Massive(massive_threshold, massive_ratio)
         self.every_n_steps = every_n_steps
         self.totals: dict[str, Observation] = {}
+        # Steps of a second call go on after those of the first, as they do in TensorBoard.
+        self._offset = self._next = 0
         self._observer: Observer | None = None
         self._layers: set[int] = set()
         self._step: int | None = None
@@ -162,10 +164,17 @@ class ActivationStatistics(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes the statistics of a step and adds them to the run's."""
+        """Writes the statistics of a step, and adds those of windows to the run's."""
         experiment = _experiment(pl_module)
-        if experiment.observer is not None:
-            self._keep(trainer, experiment, _step(batch))
+        if experiment.observer is None:
+            return
+        self._keep(trainer, experiment, _step(batch))
+        if isinstance(batch, WindowBatch):
+            for variant, observation in experiment.observed.items():
+                total = self.totals.setdefault(variant, Observation())
+                total.unplaced |= observation.unplaced
+                for seen, moments in observation.items():
+                    total.add(seen, moments)
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end
@@ -184,14 +193,20 @@ class ActivationStatistics(Callback):
             self.teardown(trainer, pl_module, "")
 
     def _keep(self, trainer: Trainer, experiment: OutlierExperiment, step: int) -> None:
+        self._next = max(self._next, self._offset + step + 1)
         for variant, observation in experiment.observed.items():
-            total = self.totals.setdefault(variant, Observation())
-            total.unplaced |= observation.unplaced
             for seen, moments in observation.items():
-                total.add(seen, moments)
                 if self._activations is not None:
                     site, phase, part = seen
-                    keys = (step, variant, site.name, site.kind, site.layer, phase, part)
+                    keys = (
+                        self._offset + step,
+                        variant,
+                        site.name,
+                        site.kind,
+                        site.layer,
+                        phase,
+                        part,
+                    )
                     self._activations.add(keys, moments)
             for logger in run_loggers(trainer):
                 logger.scalars(variant, activation_tags(observation, self._layers), step)

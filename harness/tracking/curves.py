@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from harness import results
+from harness.report.tables import title
 from harness.scoring import TokenScores
 
 
@@ -26,7 +27,8 @@ def step_scalars(scores: Mapping[str, TokenScores], original: str) -> dict[str, 
             "likelihood/nll": float(nll),
             "likelihood/delta_nll": float(nll - base),
             "divergence/kl_mean": math.fsum(kl) / len(kl),
-            "divergence/kl_max": max(kl),
+            # Python's maximum may pass over a NaN.
+            "divergence/kl_max": 0.0 if score.kl is None else float(score.kl.max()),
             "divergence/top1_agreement": math.fsum(agree) / len(agree),
         }
     return tags
@@ -35,7 +37,7 @@ def step_scalars(scores: Mapping[str, TokenScores], original: str) -> dict[str, 
 def hyperparameters(
     name: str, record: results.Variant, measured: results.Results
 ) -> dict[str, str | int]:
-    """What tells a row of the HParams page from the others.
+    """What tells a row of the HParams page from the others: no more than it shows unasked.
 
     Args:
         name: The variant.
@@ -48,9 +50,7 @@ def hyperparameters(
         "criterion": str(edit.criterion) if edit else "none",
         "edit": str(edit.edit) if edit else "none",
         "entries": edit.entries if edit else 0,
-        "model": measured.model.pretrained,
-        "dataset": str(measured.data.dataset),
-        "run": f"{measured.run.name}/version_{measured.run.version}",
+        "model": title(measured),
     }
 
 

@@ -90,7 +90,9 @@ class RunLogger(Logger):
 
         for summary in hparams(dict(params), dict(metrics)):  # type: ignore[no-untyped-call]
             self._events(variant).add_summary(summary, self._next)
-        self.scalars(variant, metrics, self._next - self._offset)
+        step = self._next
+        self.scalars(variant, metrics, step - self._offset)
+        self._next = step  # the rows of all variants stand at one step
 
     @rank_zero_only
     def text(self, variant: str, tag: str, markup: str) -> None:

@@ -69,13 +69,17 @@ class MomentsTable:
         if not self._rows:
             return
         import pyarrow
-        from pyarrow.parquet import ParquetWriter
+        from pyarrow import parquet
 
         schema = pyarrow.schema([(k, pyarrow.type_for_alias(t)) for k, t in self._types.items()])
         columns = dict(zip(self._types, zip(*self._rows, strict=True), strict=True))
         table = pyarrow.table({k: list(values) for k, values in columns.items()}, schema=schema)
         if self._writer is None:
-            self._writer = ParquetWriter(self._path, schema, compression="zstd")
+            # A file that was completed cannot grow: what it holds is written again.
+            before = parquet.read_table(self._path) if self._path.exists() else None
+            self._writer = parquet.ParquetWriter(self._path, schema, compression="zstd")
+            if before is not None:
+                self._writer.write_table(before)
         self._writer.write_table(table)
         self._rows.clear()
 

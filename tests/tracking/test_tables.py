@@ -1,0 +1,137 @@
+"""Parquet files of statistics, read back by pyarrow."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from harness.probes import Moments
+from harness.tracking import tables
+from harness.tracking.tables import ACTIVATION_KEYS, WEIGHT_KEYS, MomentsTable
+
+KEYS = (3, "original", "model.layers.1", "residual", 1, "prefill", "rest")
+# 0, 0, 0, 2.
+MOMENTS = Moments(4, 2.0, 4.0, 8.0, 16.0, 2.0, 1, 2, 5)
+FIGURES: dict[str, Any] = {
+    "count": 4,
+    "max_abs": 2.0,
+    "mean": 0.5,
+    "rms": 1.0,
+    "kurtosis": pytest.approx((21 / 16) / (3 / 4) ** 2, rel=1e-12),
+    "outlier_share": 0.25,
+    "sigma_share": 0.5,
+    "massive": 5,
+}
+
+
+def test_rows_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "activations.parquet"
+    table = MomentsTable(path, ACTIVATION_KEYS)
+    outside = (4, "zeroed", "model.norm", "model.norm", None, "decode", "rest")
+    table.add(KEYS, MOMENTS)
+    table.add(outside, MOMENTS)
+    assert not path.exists()
+    table.close()
+    rows = parquet.read_table(path).to_pylist()
+    assert rows == [
+        dict(zip(ACTIVATION_KEYS, keys, strict=True)) | FIGURES for keys in (KEYS, outside)
+    ]
+
+
+def test_columns_and_types(tmp_path: Path) -> None:
+    figures = [
+        ("count", pyarrow.int64()),
+        ("max_abs", pyarrow.float64()),
+        ("mean", pyarrow.float64()),
+        ("rms", pyarrow.float64()),
+        ("kurtosis", pyarrow.float64()),
+        ("outlier_share", pyarrow.float64()),
+        ("sigma_share", pyarrow.float64()),
+        ("massive", pyarrow.int64()),
+    ]
+    step, layer = ("step", pyarrow.int64()), ("layer", pyarrow.int32())
+    words = {
+        name: (name, pyarrow.string()) for name in ("variant", "site", "kind", "phase", "part")
+    }
+    activations = [step, *(words[n] for n in ("variant", "site", "kind")), layer]
+    activations += [words["phase"], words["part"]]
+    weights = [step, ("parameter", pyarrow.string()), words["kind"], layer]
+    for keys, row, expected in (
+        (ACTIVATION_KEYS, KEYS, activations),
+        (WEIGHT_KEYS, (3, "model.norm.weight", "model.norm.weight", None), weights),
+    ):
+        path = tmp_path / f"{len(keys)}.parquet"
+        table = MomentsTable(path, keys)
+        table.add(row, MOMENTS)
+        table.close()
+        assert parquet.read_schema(path).equals(pyarrow.schema([*expected, *figures]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_null(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "weights.parquet"
+    table = MomentsTable(path, WEIGHT_KEYS)
+    table.add((0, "a", "a", None), Moments(9, value, value, value, value, value, 1, 2, 3))
+    table.add((1, "b", "b", None), Moments(9, 9.0, 9.0, 9.0, 9.0, 1.0))
+    table.close()
+    file = parquet.read_table(path)
+    broken, equal = file.to_pylist()
+    nulls = {name for name, value in broken.items() if value is None}
+    assert nulls == {"layer", "max_abs", "mean", "rms", "kurtosis"}
+    assert (broken["count"], broken["massive"]) == (9, 3)
+    assert (broken["outlier_share"], broken["sigma_share"]) == (1 / 9, 2 / 9)
+    # Of equal values nothing but the kurtosis is unknown.
+    assert {name for name, value in equal.items() if value is None} == {"layer", "kurtosis"}
+    assert file["kurtosis"].null_count == 2
+
+
+def test_no_values_at_all(tmp_path: Path) -> None:
+    table = MomentsTable(tmp_path / "a.parquet", WEIGHT_KEYS)
+    table.add((0, "a", "a", None), Moments())
+    table.close()
+    (row,) = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    figures = {name: row[name] for name in FIGURES}
+    assert figures == dict.fromkeys(FIGURES) | {"count": 0, "max_abs": 0.0, "massive": 0}
+
+
+def test_no_file_without_rows(tmp_path: Path) -> None:
+    table = MomentsTable(tmp_path / "activations.parquet", ACTIVATION_KEYS)
+    table.close()
+    table.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_are_written_a_group_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_FLUSHED_AT", 4)
+    path = tmp_path / "activations.parquet"
+    table = MomentsTable(path, ACTIVATION_KEYS)
+    for step in range(10):
+        table.add((step, *KEYS[1:]), Moments(step + 1, 1.0))
+        assert len(table._rows) < 4
+    table.close()
+    table.close()
+    file = parquet.ParquetFile(path)
+    assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [4, 4, 2]
+    rows = file.read().to_pylist()
+    assert [row["step"] for row in rows] == list(range(10))
+    assert [row["count"] for row in rows] == list(range(1, 11))
+
+
+def test_a_group_of_nulls_among_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_FLUSHED_AT", 2)
+    path = tmp_path / "weights.parquet"
+    table = MomentsTable(path, WEIGHT_KEYS)
+    broken = Moments(1, math.nan, math.nan, math.nan, math.nan, math.nan)
+    for moments, layer in ((broken, None), (broken, None), (MOMENTS, 1), (MOMENTS, 2)):
+        table.add((0, "a", "a", layer), moments)
+    table.close()
+    file = parquet.read_table(path)
+    assert file["rms"].to_pylist() == [None, None, 1.0, 1.0]
+    assert file["layer"].to_pylist() == [None, None, 1, 2]
