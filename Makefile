@@ -23,9 +23,10 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
-# Trains the embedded model anew (43 minutes on one core); python -m harness.demo.embed puts the
-# checkpoint in place.
-demo-model: $(VENV)/.run
+# Trains the embedded model anew (an hour on one core); python -m harness.demo.embed puts the
+# checkpoint in place, python -m harness.demo.chart draws what emerged.
+demo-model: $(VENV)/.dev
+	$(BIN)/python -m harness.demo.library demo-text
 	$(BIN)/python -m harness fit -c configs/demo-fit.yaml
 
 clean:

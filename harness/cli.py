@@ -217,6 +217,8 @@ def _make_absolute(config: Namespace) -> None:
         if key in config:
             config[key] = absolute(config[key])
     config["data.dataset"] = absolute_paths(config["data.dataset"])
+    if config["data.prompts"] != OPENINGS:
+        config["data.prompts"] = absolute(config["data.prompts"])
     for variant in (config.model.variants or {}).values():
         variant["patch"] = absolute(variant["patch"])
 

@@ -144,6 +144,7 @@ class TextDataModule(LightningDataModule):
         self._corpora: dict[str, Corpus] = {}
         self._prompts: dict[str, Prompts] = {}
         self._training = False
+        self._read: dict[tuple[str, str], tuple[list[Document], str]] = {}
 
     def prepare_data(self) -> None:
         """Downloads a hub data set, on one process, so that the others find it cached."""
@@ -168,6 +169,7 @@ class TextDataModule(LightningDataModule):
         asked = [command for command in ("validate", "test", "predict") if command == stage]
         if asked and self.source.new_tokens is not None and stage not in self._prompts:
             self._prompts[asked[0]] = self._build_prompts(asked[0], self.source.new_tokens)
+        self._read.clear()
         # What has no splits holds the training text, whichever split that was taken from.
         unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
         if "fit" in new and unsplit and self._place()[0] == 0:
@@ -252,11 +254,13 @@ class TextDataModule(LightningDataModule):
         return Layout(self.windows, max_length, self.stride or max_length, place), bos_id
 
     def _documents(self, command: str, join: Join) -> tuple[list[Document], str]:
-        rows, split = self.text.rows(self.splits[command], f"data.splits.{command}")
-        documents = make_documents(
-            rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
-        )
-        return documents, split
+        if (command, join) not in self._read:
+            rows, split = self.text.rows(self.splits[command], f"data.splits.{command}")
+            documents = make_documents(
+                rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
+            )
+            self._read[command, join] = documents, split
+        return self._read[command, join]
 
     def _build_prompts(self, command: str, new_tokens: int) -> Prompts:
         if self.prompts is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,9 +155,17 @@ def _check(number: int, text: str, length: int, new_tokens: int, positions: int 
 def _encoded(prompt: str, tokenizer: Any, chat_template: bool) -> list[int]:
     if not chat_template:
         return list(tokenizer(prompt)["input_ids"])
+    from jinja2 import TemplateError
+
     messages = [{"role": "user", "content": prompt}]
-    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-    return list(encoded["input_ids"])
+    options = {"add_generation_prompt": True, "return_dict": True}
+    try:
+        return list(tokenizer.apply_chat_template(messages, **options)["input_ids"])
+    except (TemplateError, ValueError) as error:  # named templates without a default: ValueError
+        reason = (
+            f"the tokenizer's template fails on a user's message: {' '.join(str(error).split())}"
+        )
+        raise ConfigError("data.chat_template", True, reason) from error
 
 
 def _from_file(path: Path) -> list[str]:
@@ -168,20 +177,31 @@ def _from_file(path: Path) -> list[str]:
         )
     try:
         if kind == "txt":
-            return [line for line in read_text(path).splitlines() if line.strip()]
+            # Unlike splitlines, which cuts at form feeds and the like.
+            return [line for line in re.split(r"\r?\n", read_text(path)) if line.strip()]
         rows, _ = TextSource(str(path), default_column="prompt").rows("all", _KEY)
         return [text for _, text in rows]
     except ConfigError as error:
-        raise ConfigError(_KEY, str(path), f"{error.reason}") from None
+        reason = error.reason
+        if error.key == "data.text_column":  # which is not for prompts
+            reason = f"has no column prompt of strings; {reason.partition('; ')[2]}"
+        raise ConfigError(_KEY, str(path), reason) from None
 
 
 def _openings(documents: Sequence[Document], tokenizer: Any) -> list[str]:
+    paragraphs = [part.strip() for document in documents for part in document.text.split("\n\n")]
+    # Few are tokenized, however large the text; the fewest characters are one to a token.
+    long = [paragraph for paragraph in paragraphs if len(paragraph) >= 2 * _OPENING_TOKENS]
     found = []
-    for document in documents:
-        for paragraph in document.text.split("\n\n"):
-            ids = tokenizer(paragraph.strip(), add_special_tokens=False)["input_ids"]
-            # As much again is left for what could have followed.
-            if len(ids) >= 2 * _OPENING_TOKENS:
-                found.append(tokenizer.decode(ids[:_OPENING_TOKENS]).strip())
-    count = min(len(found), _MOST_OPENINGS)
-    return [found[k * len(found) // count] for k in range(count)]
+    for paragraph in _spread(long, 8 * _MOST_OPENINGS):
+        ids = tokenizer(paragraph, add_special_tokens=False, verbose=False)["input_ids"]
+        # As much again is left for what could have followed.
+        if len(ids) >= 2 * _OPENING_TOKENS:
+            found.append(tokenizer.decode(ids[:_OPENING_TOKENS]).strip())
+    return _spread(found, _MOST_OPENINGS)
+
+
+def _spread(items: list[str], most: int) -> list[str]:
+    """At most so many items, at even distances."""
+    count = min(len(items), most)
+    return [items[k * len(items) // count] for k in range(count)]

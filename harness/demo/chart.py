@@ -1,0 +1,90 @@
+"""Draws how outliers emerged in a training: ``python -m harness.demo.chart RUN PICTURE``.
+
+Reads the tables that the statistics callback leaves in the folder of a ``fit`` run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Curve = tuple[Sequence[int], Sequence[float]]
+
+
+def draw(run: Path, picture: Path) -> None:
+    """Draws largest activations, their kurtosis, and outlying weights over the steps.
+
+    Args:
+        run: Folder of a run of ``fit``.
+        picture: The PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3), dpi=110, layout="constrained")
+    largest, kurtosis, weights = figure.subplots(1, 3)
+    for part, label in (("first", "first position"), ("rest", "other positions")):
+        values = _activations(run, "max_abs", part)
+        largest.plot(*values, label=label, linewidth=1.8)
+        kurtosis.plot(*_activations(run, "kurtosis", part), label=label, linewidth=1.8)
+    weights.plot(*_weights(run), linewidth=1.8, color="tab:green")
+    _finish(largest, "largest |activation|\nin the residual stream", log=True)
+    _finish(kurtosis, "largest kurtosis\nof a block's output", log=True)
+    _finish(weights, "weights beyond six standard\ndeviations of their matrix", log=False)
+    largest.legend(frameon=False, fontsize=8)
+    figure.savefig(picture)
+
+
+def _finish(axes: Axes, title: str, *, log: bool) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("step", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    if log:
+        axes.set_yscale("log")
+
+
+def _activations(run: Path, statistic: str, part: str) -> Curve:
+    """The largest of a statistic over the decoder blocks, by step."""
+    import pyarrow.compute as pc
+    from pyarrow import parquet
+
+    table = parquet.read_table(run / "activations.parquet")
+    wanted = pc.and_(pc.equal(table["kind"], "residual"), pc.equal(table["part"], part))
+    return _by_step(table.filter(wanted), statistic, "max")
+
+
+def _weights(run: Path) -> Curve:
+    """Entries of the matrices beyond the threshold in standard deviations, by step."""
+    import pyarrow.compute as pc
+    from pyarrow import parquet
+
+    table = parquet.read_table(run / "weights.parquet")
+    beyond = pc.round(pc.multiply(table["sigma_share"], table["count"]))
+    table = table.append_column("beyond", beyond)
+    return _by_step(
+        table.filter(pc.invert(pc.match_substring(table["kind"], "norm"))), "beyond", "sum"
+    )
+
+
+def _by_step(table: object, column: str, how: str) -> Curve:
+    grouped = table.group_by("step").aggregate([(column, how)]).sort_by("step")  # type: ignore[attr-defined]
+    return grouped["step"].to_pylist(), grouped[f"{column}_{how}"].to_pylist()
+
+
+def main() -> None:
+    """Reads run and picture from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("run", type=Path, help="folder of a run of fit")
+    parser.add_argument("picture", type=Path, help="PNG file to write")
+    arguments = parser.parse_args()
+    draw(arguments.run, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
