@@ -11,6 +11,7 @@ from benchmarks.timing import seconds
 from harness.probes import Observer, Sites
 
 BOUND = 1.10
+TAKES = "about four minutes on two cores"
 
 
 def ratio(pairs: int = 9) -> float:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 
 from benchmarks.model import batch, model, patches
+from benchmarks.timing import seconds
 from harness.scoring import ChunkedHead, score_batch
 
 BOUND = 2.3
@@ -30,10 +29,4 @@ def ratio(pairs: int = 7) -> float:
         score_batch(head, ids, mask, targets, variant)
 
     bare(), scored()
-    return statistics.median(_seconds(scored) / _seconds(bare) for _ in range(pairs))
-
-
-def _seconds(call: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    return statistics.median(seconds(scored) / seconds(bare) for _ in range(pairs))

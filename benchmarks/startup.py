@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import time
+from functools import partial
+
+from benchmarks.timing import seconds
 
 BOUND = 1.5
 TAKES = "about a minute"
@@ -15,11 +17,11 @@ _IMPORT = [sys.executable, "-c", "import lightning.pytorch"]
 
 def ratio(pairs: int = 5) -> float:
     """Median over interleaved pairs of processes."""
-    _seconds(_HELP), _seconds(_IMPORT)
-    return statistics.median(_seconds(_HELP) / _seconds(_IMPORT) for _ in range(pairs))
+    _run(_HELP), _run(_IMPORT)
+    return statistics.median(
+        seconds(partial(_run, _HELP)) / seconds(partial(_run, _IMPORT)) for _ in range(pairs)
+    )
 
 
-def _seconds(command: list[str]) -> float:
-    began = time.perf_counter()
+def _run(command: list[str]) -> None:
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began

@@ -14,11 +14,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from harness.caveats import Caveats
 from harness.data import PromptBatch, WindowBatch
 from harness.generation import Generation
 from harness.outliers import Patch
 from harness.pretrained import DType, Pretrained
-from harness.probes import Observation, Observer, first_nonfinite
+from harness.probes import Observation, Observer
 from harness.scoring import ChunkedHead, Continuation, Tally, generate_batch, score_batch
 from harness.training import Training
 from harness.variants import (
@@ -108,7 +109,6 @@ class OutlierExperiment(LightningModule):
         self.tallies: dict[str, Tally] = {}
         self.texts: dict[str, dict[int, Continuation]] = {}
         self.metrics: list[Any] = []
-        self.problems: list[str] = []
         # Set for each step by whoever keeps what was observed.
         self.observer: Observer | None = None
         self.observed: dict[str, Observation] = {}
@@ -151,18 +151,7 @@ class OutlierExperiment(LightningModule):
     def _measure_with(self, variants: list[Variant]) -> None:
         self.variants = variants
         self.head = ChunkedHead(self.model)
-        self.problems = []
-        self._explained: set[str] = set()
-        if self.head.reason is not None:
-            self.problems.append(
-                f"All logits of a batch are in memory at once: {self.head.reason}."
-            )
-        for variant in variants:
-            if variant.control_of is None and not variant.patch.entries:
-                self.problems.append(
-                    f"{variant.name}: {variant.criterion} selects nothing, "
-                    "so this variant is the original."
-                )
+        self.caveats = Caveats(self.head, variants)
 
     # -- scoring -----------------------------------------------------------------------------
 
@@ -207,8 +196,8 @@ class OutlierExperiment(LightningModule):
             scores[name] = scores[ORIGINAL].versus_itself()
         for name, score in scores.items():
             finite = self.tallies[name].add(batch.windows, batch.units, batch.targets, score)
-            if not finite:
-                self._explain(name, patches.get(name, _NOTHING), batch)
+            if not finite and name != NOISE_FLOOR:
+                self.caveats.not_finite(name, patches.get(name, _NOTHING), self.model, batch)
         return scores
 
     test_step = validation_step
@@ -245,7 +234,7 @@ class OutlierExperiment(LightningModule):
             rows = zip(batch.prompts.tolist(), continuations, strict=False)
             self.texts[name] |= {prompt: row for prompt, row in rows if prompt >= 0}
             if any(continuation.broken for continuation in continuations):
-                self._explain(name, patches.get(name, _NOTHING), batch)
+                self.caveats.not_finite(name, patches.get(name, _NOTHING), self.model, batch)
         return written
 
     def _unedited(self) -> list[str]:
@@ -275,17 +264,6 @@ class OutlierExperiment(LightningModule):
         self.observed[name] = observation
         if name == ORIGINAL:
             self.observed |= dict.fromkeys(self._unedited(), observation)
-
-    def _explain(self, name: str, patch: Patch, batch: WindowBatch | PromptBatch) -> None:
-        if name in self._explained or name == NOISE_FLOOR:
-            return
-        self._explained.add(name)
-        forward = partial(self.model, batch.input_ids, attention_mask=batch.attention_mask)
-        with patch.applied(self.model):
-            site = first_nonfinite(self.model, forward)
-        where = f"first at {site}" if site else "in what is made of the logits"
-        kind = "prompts" if isinstance(batch, PromptBatch) else "batch"
-        self.problems.append(f"{name}: NaN or infinity, {where}, in {kind} {batch.number}.")
 
     def on_validation_epoch_end(self) -> None:
         """Logs the likelihood of the validation split during `fit`."""

@@ -74,7 +74,12 @@ def results_of(
         noise_floor=measured.noise_floor,
         variants={name: whole(name, record) for name, record in variants.items()},
         controls={name: whole(name, record) for name, record in measured.controls.items()},
-        warnings=(*experiment.problems, *problems, *_unplaced(activations), *_too_few(units)),
+        warnings=(
+            *experiment.caveats.sentences,
+            *problems,
+            *_unplaced(activations),
+            *_too_few(units),
+        ),
     )
 
 

@@ -30,6 +30,7 @@ ORDER = [
     "variants",
     "measurement",
     "texts",
+    "caveats",
     "experiment",
     "records",
     "report",

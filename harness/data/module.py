@@ -8,6 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from harness.console import note
+from harness.data.checks import at_least, check_stride, one_of
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents
 from harness.data.plan import RankBatches, ShuffledBatches
@@ -114,18 +115,18 @@ class TextDataModule(LightningDataModule):
         if not dataset:
             raise ConfigError("data.dataset", dataset, "name a hub id, a path, or demo")
         for command in splits:
-            _one_of("splits", command, tuple(SPLITS))
-        _one_of("join", join, get_args(Join))
-        _one_of("windows", windows, get_args(Kind))
-        _one_of("bos", bos, get_args(BosPolicy))
-        _one_of("detokenizer", detokenizer, get_args(Detokenizer))
-        _at_least("max_length", max_length, 2)
-        _at_least("stride", stride, 1)
-        _at_least("batch_size", batch_size, 1)
-        _at_least("max_documents", max_documents, 1)
-        _at_least("prompt_batch_size", prompt_batch_size, 1)
+            one_of("splits", command, tuple(SPLITS))
+        one_of("join", join, get_args(Join))
+        one_of("windows", windows, get_args(Kind))
+        one_of("bos", bos, get_args(BosPolicy))
+        one_of("detokenizer", detokenizer, get_args(Detokenizer))
+        at_least("max_length", max_length, 2)
+        at_least("stride", stride, 1)
+        at_least("batch_size", batch_size, 1)
+        at_least("max_documents", max_documents, 1)
+        at_least("prompt_batch_size", prompt_batch_size, 1)
         if max_length is not None:
-            _check_stride(windows, stride, max_length)
+            check_stride(windows, stride, max_length)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
         self.source: TokenSource = source
         self.text = TextSource(dataset, name, revision, text_column)
@@ -247,7 +248,7 @@ class TextDataModule(LightningDataModule):
         if positions is not None and max_length > positions:
             reason = f"beyond the {positions} positions of the model; choose at most {positions}"
             raise ConfigError("data.max_length", max_length, reason)
-        _check_stride(self.windows, self.stride, max_length)
+        check_stride(self.windows, self.stride, max_length)
         place, bos_id = resolve_bos(self.bos, self.source.tokenizer)
         if command == "fit":
             return Layout("chunks", max_length, max_length, place), bos_id
@@ -301,26 +302,3 @@ def _loader(rows: Dataset[Any], batches: RankBatches | ShuffledBatches) -> Loade
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _one_of(key: str, value: Any, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ConfigError(f"data.{key}", value, f"choose one of {', '.join(accepted)}")
-
-
-def _at_least(key: str, value: Any, least: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"data.{key}", value, f"give a whole number from {least} on")
-
-
-def _check_stride(windows: Kind, stride: int | None, max_length: int) -> None:
-    if stride is None:
-        return
-    if stride > max_length:
-        reason = f"above data.max_length={max_length}; tokens between windows would be lost"
-        raise ConfigError("data.stride", stride, reason)
-    if windows == "chunks" and stride != max_length:
-        reason = "chunks do not overlap; leave it out, or choose data.windows=strided"
-        raise ConfigError("data.stride", stride, reason)

@@ -1,0 +1,59 @@
+"""What a reader should know before believing a figure, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import nn
+
+from harness.data import PromptBatch, WindowBatch
+from harness.outliers import Patch
+from harness.probes import first_nonfinite
+from harness.scoring import ChunkedHead
+from harness.variants import Variant
+
+
+class Caveats:
+    """Sentences about one measurement.
+
+    Args:
+        head: The model as it is scored.
+        variants: What is measured beside it.
+
+    Attributes:
+        sentences: In the order in which they came up.
+    """
+
+    def __init__(self, head: ChunkedHead, variants: Sequence[Variant]) -> None:
+        self.sentences: list[str] = []
+        self._broken: set[str] = set()
+        if head.reason is not None:
+            self.sentences.append(f"All logits of a batch are in memory at once: {head.reason}.")
+        for variant in variants:
+            if variant.control_of is None and not variant.patch.entries:
+                self.sentences.append(
+                    f"{variant.name}: {variant.criterion} selects nothing, "
+                    "so this variant is the original."
+                )
+
+    def not_finite(
+        self, name: str, patch: Patch, model: nn.Module, batch: WindowBatch | PromptBatch
+    ) -> None:
+        """Says once of a variant where in the model its numbers cease to be finite.
+
+        Args:
+            name: The variant.
+            patch: Its patch.
+            model: The original.
+            batch: Where it was seen first.
+        """
+        if name in self._broken:
+            return
+        self._broken.add(name)
+        forward = partial(model, batch.input_ids, attention_mask=batch.attention_mask)
+        with patch.applied(model):
+            site = first_nonfinite(model, forward)
+        where = f"first at {site}" if site else "in what is made of the logits"
+        kind = "prompts" if isinstance(batch, PromptBatch) else "batch"
+        self.sentences.append(f"{name}: NaN or infinity, {where}, in {kind} {batch.number}.")
