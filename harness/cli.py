@@ -126,6 +126,8 @@ class HarnessCLI(LightningCLI):
     def after_predict(self) -> None:
         """Shows a few texts side by side, and says where all are."""
         report.show_side_by_side(self.recorder.rows, most=3)
+        for sentence in self.model.caveats.sentences:
+            print(sentence)
         self._say_where("generations.jsonl")
 
     def after_fit(self) -> None:

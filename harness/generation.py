@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from harness.errors import ConfigError
 
@@ -24,7 +26,33 @@ _OURS = {
     "prefill_chunk_size",
     "stop_strings",
     "max_time",
+    "output_scores",
+    "output_logits",
+    "output_attentions",
+    "output_hidden_states",
+    # Would hide that the logits of a variant are not finite.
+    "remove_invalid_values",
 }
+# What needs a second model, foreign code or a single prompt.
+_NOT_HERE = {
+    "assistant_early_exit",
+    "constraints",
+    "dola_layers",
+    "force_words_ids",
+    "is_assistant",
+    "penalty_alpha",
+    "prompt_lookup_num_tokens",
+    "token_healing",
+    "use_mtp",
+}
+# Checked here: of types that allow null as well, jsonargparse does not say what it expects.
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "temperature": ("above 0", lambda value: 0 < value < math.inf),
+    "top_k": ("from 0 on; 0 draws from all tokens", lambda value: value >= 0),
+    "top_p": ("from 0 to 1", lambda value: 0 <= value <= 1),
+    "repetition_penalty": ("above 0", lambda value: 0 < value < math.inf),
+}
+_SHARES = {"min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"}
 
 
 @dataclass
@@ -47,16 +75,16 @@ class Generation:
 
     max_new_tokens: PositiveInt = 40
     do_sample: bool = False
-    temperature: PositiveFloat | None = None
-    top_k: NonNegativeInt | None = None
-    top_p: ClosedUnitInterval | None = None
-    repetition_penalty: PositiveFloat | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
     seed: NonNegativeInt = 42
     arguments: dict[str, Any] = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
 
     def check(self, key: str) -> None:
-        """Refuses arguments that `generate` does not know or that are not free.
+        """Refuses values out of range, and arguments that are not free or that nobody knows.
 
         Args:
             key: Configuration key of these settings.
@@ -66,6 +94,10 @@ class Generation:
         """
         from transformers import GenerationConfig
 
+        for name, (words, accepts) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not accepts(value):
+                raise ConfigError(f"{key}.{name}", value, f"must be {words}")
         known = set(GenerationConfig().to_dict())
         for name, value in self.arguments.items():
             own_setting = name in self.__dataclass_fields__

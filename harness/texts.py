@@ -106,12 +106,15 @@ def text_rows(
     """
     for number in sorted(texts[original]):
         reference = texts[original][number]
+        reference_text = decode(reference.tokens)
         for name, written in texts.items():
             tokens = written[number].tokens
             text = decode(tokens)
             place = first_divergence(tokens, reference.tokens)
             # A token may end within a character, which then belongs to what departs.
-            same = None if place is None else _common(decode(tokens[:place]), text)
+            same = None
+            if place is not None:
+                same = min(_common(decode(tokens[:place]), t) for t in (text, reference_text))
             yield {
                 "prompt_number": number,
                 "prompt": prompts[number],

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# Scripts of metrics are copied here and imported; read once, when the library is imported.
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules-")
+os.environ["HF_METRICS_CACHE"] = tempfile.mkdtemp(prefix="metrics-")
+os.environ["HF_EVALUATE_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

@@ -62,7 +62,7 @@ def run(
         pretrained: Folder of the model.
         dataset: File of the text.
         logs: Folder of all runs.
-        command: ``fit``, ``validate`` or ``test``.
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
         model: Further arguments of the experiment.
         trainer: Further arguments of the trainer.
         callbacks: Beside the recorder.
@@ -82,5 +82,5 @@ def run(
 def again(ran: Ran, command: str = "validate") -> None:
     """Runs a command with the objects of a run that there was."""
     quiet()
-    arguments = {} if command == "fit" else {"verbose": False}
+    arguments = {"verbose": False} if command in ("validate", "test") else {}
     getattr(ran.trainer, command)(ran.experiment, ran.data, **arguments)

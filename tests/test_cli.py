@@ -254,3 +254,177 @@ def test_python_m_harness_works_from_any_folder(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "refused: data.stride=0: give a whole number from 1 on\n"
     assert not any(tmp_path.iterdir())
+
+
+# -- texts -------------------------------------------------------------------------------------
+
+
+def generations(version: int = 0, name: str = "tiny-llama") -> list[dict[str, Any]]:
+    path = Path("logs") / name / f"version_{version}" / "generations.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+PROMPTS = ["--model.generation.max_new_tokens=6", '--data.prompts=["One", "Two and"]']
+
+
+def test_predict_writes_texts_and_says_where(run: Run, tiny: list[str]) -> None:
+    status, out, err = run("predict", *tiny, *PROMPTS)
+    assert (status, err) == (0, "")
+    folder = Path("logs/tiny-llama/version_0")
+    assert out.rstrip().endswith(f"generations: {folder / 'generations.jsonl'}")
+    assert "“One”" in out
+    assert (folder / "status").read_text() == "complete\n"
+    assert not (folder / "results.json").exists()
+    rows = generations()
+    names = ["original", "zeroed", "sigma5"]
+    # A row for each variant and its first control; a variant that is the original writes its text.
+    leading = [row["variant"] for row in rows if row["prompt_number"] == 0]
+    assert [name for name in leading if "-control-" not in name] == names
+    assert all(name.endswith("-control-0") for name in leading if "-control-" in name)
+    assert {(row["prompt_number"], row["prompt"]) for row in rows} == {(0, "One"), (1, "Two and")}
+    assert all(0 < len(row["tokens"]) <= 6 and not row["broken"] for row in rows)
+    # The same again, whatever the seed of the run.
+    assert run("predict", *tiny, *PROMPTS, "--seed_everything=7")[0] == 0
+    assert generations(1) == rows
+
+
+def test_predict_reads_prompts_from_a_file(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    assert run("predict", *tiny, *PROMPTS)[0] == 0
+    rows = generations()
+    Path("prompts.txt").write_text("One\n\nTwo and\n")
+    assert run("predict", *tiny, *PROMPTS, "--data.prompts=prompts.txt")[0] == 0
+    assert generations(1) == rows
+
+
+def test_config_yaml_replays_prompts_and_metrics_from_elsewhere(
+    run: Run, tiny: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any
+) -> None:
+    Path("prompts.txt").write_text("One\nTwo and\n")
+    options = [PROMPTS[0], "--data.prompts=prompts.txt", "--model.generation.do_sample=true"]
+    assert run("predict", *tiny, *options)[0] == 0
+    rows = generations()
+    config = Path("logs/tiny-llama/version_0/config.yaml").absolute()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert run("predict", "-c", config)[0] == 0
+    assert generations() == rows
+
+
+def test_validate_measures_texts_of_variants_and_first_controls(run: Run, tiny: list[str]) -> None:
+    controls = ["--model.variants.zeroed.controls=3"]
+    status, out, _ = run("validate", *tiny, *PROMPTS, *controls)
+    assert status == 0
+    assert "texts after 2 prompts, and activations" in out
+    assert "“" in out
+    found = results()
+    for name, record in found["variants"].items():
+        assert record["generation"]["prompts"] == 2, name
+        assert 0 < record["generation"]["tokens"] <= 12
+        assert (record["generation"]["identical_to_original"] is None) == (name == "original")
+    controlled = {
+        name: record["generation"] is not None for name, record in found["controls"].items()
+    }
+    assert controlled["zeroed-control-0"] is True
+    assert not any(has for name, has in controlled.items() if not name.endswith("-control-0"))
+    assert {"zeroed-control-1", "zeroed-control-2"} <= set(controlled)
+    assert (Path("logs/tiny-llama/version_0") / "generations.jsonl").is_file()
+    rows = generations()
+    assert run("predict", *tiny, *PROMPTS, *controls)[0] == 0
+    assert generations(1) == rows
+
+
+def test_without_generation_there_are_no_texts(run: Run, tiny: list[str]) -> None:
+    assert run("validate", *tiny, "--model.generation=null")[0] == 0
+    records = results()["variants"] | results()["controls"]
+    assert all(record["generation"] is None for record in records.values())
+    assert not (Path("logs/tiny-llama/version_0") / "generations.jsonl").exists()
+
+
+def test_prompts_may_be_there_for_nothing(run: Run, tiny: list[str]) -> None:
+    options = ["--model.generation=null", "--data.prompts=null"]
+    assert run("validate", *tiny, *options)[0] == 0
+
+
+BAD_TEXTS = [
+    (["--model.generation.max_new_tokens=0"], "model.generation.max_new_tokens='0': must be"),
+    (["--data.prompts=[]"], "data.prompts=[]: holds no prompts; give texts to continue"),
+    (["--data.prompts=null"], "data.prompts=None: model.generation asks for texts; give a list"),
+    (["--data.prompts=nowhere.txt"], "nowhere.txt': no such file; give txt, jsonl, csv or"),
+    (["--data.prompts=empty.txt"], "empty.txt': holds no prompts"),
+    (['--data.prompts=["a", ""]'], "data.prompts='': prompt 1 is empty; give texts to continue"),
+    (
+        [f'--data.prompts=["{"x" * 60}"]', "--model.generation.max_new_tokens=8"],
+        "data.prompts='prompt 0': has 60 tokens, which with 8 new ones "
+        "(model.generation.max_new_tokens) exceed the model's 64 positions; shorten it, or",
+    ),
+    (["--data.chat_template=true"], "data.chat_template=True: the tokenizer has no chat template"),
+    (["--data.prompt_batch_size=0"], "data.prompt_batch_size=0: give a whole number from 1 on"),
+    (
+        ["--model.generation.metrics=[no-such-metric]"],
+        "model.generation.metrics='no-such-metric': no such script here",
+    ),
+    (
+        ["--model.generation.arguments={num_beams: 4}"],
+        "model.generation.arguments.num_beams=4: is not free: the harness sets it itself",
+    ),
+    (
+        ["--model.generation.arguments={temperature: 0.5}"],
+        "arguments.temperature=0.5: is not free: set model.generation.temperature",
+    ),
+    (
+        ["--model.generation.arguments={nonsense: 1}"],
+        "model.generation.arguments.nonsense=1: generate of transformers has no such argument",
+    ),
+    (
+        ["--model.generation.arguments={remove_invalid_values: true}"],
+        "arguments.remove_invalid_values=True: is not free: the harness sets it itself",
+    ),
+    (
+        ["--model.generation.arguments={prompt_lookup_num_tokens: 2}"],
+        "arguments.prompt_lookup_num_tokens=2: does not go with batches of prompts",
+    ),
+    (["--model.generation.arguments={min_p: 7}"], "min_p=7: must be above 0 and below 1"),
+    (["--model.generation.temperature=-1"], "model.generation.temperature=-1.0: must be above 0"),
+    (["--model.generation.top_p=1.5"], "model.generation.top_p=1.5: must be from 0 to 1"),
+    (["--model.generation.top_k=-1"], "model.generation.top_k=-1: must be from 0 on"),
+    (["--model.generation.seed=-1"], "model.generation.seed='-1': must be"),
+    (["--model.generation.nonsense=1"], "model.generation.nonsense: no such key"),
+    (["--activations.sites.include=[no*]"], "activations.sites.include='no*'"),
+    (["--activations.threshold=-1"], "activations.threshold=-1.0: must be a positive"),
+    (["--activations.every_n_steps=0"], "activations.every_n_steps='0': must be"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), BAD_TEXTS, ids=[" ".join(case[0])[:60] for case in BAD_TEXTS]
+)
+def test_what_is_wrong_about_texts_is_refused_before_a_model_is_loaded(
+    run: Run,
+    tiny: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    says: str,
+) -> None:
+    def loaded(_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("harness.pretrained.Pretrained.load", loaded)
+    monkeypatch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
+    Path("empty.txt").touch()
+    # What is wrong about prompts is so for either command.
+    command = "predict" if "prompts" in arguments[0] else "validate"
+    status, out, err = run(command, *tiny, PROMPTS[1], *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("refused: ")
+    assert says in err
+    assert err.count("\n") == 1, err
+    assert not Path("logs").exists()
+
+
+def test_predict_without_generation_is_refused(run: Run, tiny: list[str]) -> None:
+    status, out, err = run("predict", *tiny, "--model.generation=null")
+    assert (status, out) == (2, "")
+    assert err == (
+        "refused: model.generation=None: predict generates text: "
+        "--model.generation.max_new_tokens says how much\n"
+    )
+    assert not Path("logs").exists()

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from harness.errors import ConfigError
 from harness.experiment import NOISE_FLOOR, OutlierExperiment
+from harness.generation import Generation
 from harness.outliers import (
     AbsoluteThreshold,
     Clip,
@@ -425,6 +426,78 @@ def test_what_is_not_finite_is_null_and_its_site_named(
     written = json.loads((ran.folder / "results.json").read_text())["variants"]["broken"]
     assert written["versus_original"]["kl_mean"] is None
     assert (ran.folder / "status").read_text() == "complete\n"
+
+
+PROMPTS = ["The quick", "Füße", "x", "One window is not enough"]
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
+def test_what_is_not_finite_writes_nothing_and_the_run_goes_on(
+    sampled: bool, folders: Any, corpus: Path, tmp_path: Path
+) -> None:
+    norm = Scope(["model.layers.1.input_layernorm.weight"])
+    broken = VariantConfig(TopFraction(0.04), Become(math.nan), norm, controls=2)
+    variants = {"broken": broken, "zeroed": VARIANTS["zeroed"]}
+    generation = Generation(max_new_tokens=6, do_sample=sampled)
+    options = {"variants": variants, "generation": generation}
+    data = {"max_length": LENGTH, "prompts": PROMPTS, "prompt_batch_size": 3}
+    ran = run(folders("llama"), corpus, tmp_path, model=options, **data)
+    site = "model.layers.1.input_layernorm (its weight is not finite)"
+    (warning,) = (line for line in ran.results.warnings if line.startswith("broken:"))
+    assert warning == f"broken: NaN or infinity, first at {site}, in batch 0."
+    found = ran.results.variants["broken"].generation
+    assert (found.tokens, found.prompts, found.broken) == (0, 4, 4)
+    figures = ("seq_rep_4", "distinct_2", "diversity", "loop_rate")
+    assert [getattr(found, name) for name in figures] == [None] * 4
+    assert found.identical_to_original is found.first_divergence is None
+    for name in ("original", "zeroed"):
+        other = ran.results.variants[name].generation
+        assert (other.broken, other.prompts) == (0, 4)
+        assert other.tokens > 0
+    assert ran.results.controls["zeroed-control-0"].generation is not None
+    assert ran.results.controls["zeroed-control-1"].generation is None
+    written = json.loads((ran.folder / "results.json").read_text())["variants"]["broken"]
+    assert written["generation"]["seq_rep_4"] is None
+    assert written["generation"]["tokens"] == 0
+    rows = [
+        json.loads(line) for line in (ran.folder / "generations.jsonl").read_text().splitlines()
+    ]
+    of_broken = [row for row in rows if row["variant"] == "broken"]
+    assert [(row["text"], row["tokens"], row["broken"]) for row in of_broken] == [
+        ("", [], True)
+    ] * 4
+    assert (ran.folder / "status").read_text() == "complete\n"
+    # What else stands in the run is what it is without the broken one.
+    options = {"variants": {"zeroed": VARIANTS["zeroed"]}, "generation": generation}
+    whole = run(folders("llama"), corpus, tmp_path, model=options, **data)
+    for name in ("original", "zeroed"):
+        assert whole.results.variants[name] == ran.results.variants[name]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_texts_are_those_of_an_edited_copy(
+    family: str, folders: Any, corpus: Path, tmp_path: Path
+) -> None:
+    options = {"variants": VARIANTS, "generation": Generation(max_new_tokens=6)}
+    data = {"max_length": LENGTH, "prompts": PROMPTS, "prompt_batch_size": 3}
+    ran = run(folders(family), corpus, tmp_path, command="predict", model=options, **data)
+    assert ran.recorder.results is None
+    for name in ("original", *VARIANTS):
+        model = edited(tiny_model(family), name)
+        for number, prompt in enumerate(PROMPTS):
+            ids = tiny_tokenizer()(prompt)["input_ids"]
+            length = len(ids)
+            for _ in range(6):
+                with torch.no_grad():
+                    token = int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
+                if token == 257:
+                    break
+                ids.append(token)
+            assert ran.experiment.texts[name][number].tokens == tuple(ids[length:]), (name, prompt)
+    rows = [
+        json.loads(line) for line in (ran.folder / "generations.jsonl").read_text().splitlines()
+    ]
+    assert [row["prompt"] for row in rows] == [p for p in PROMPTS for _ in range(len(VARIANTS) + 2)]
 
 
 @pytest.mark.parametrize("limit", [{"limit_val_batches": 1}, {"fast_dev_run": True}], ids=str)

@@ -167,9 +167,9 @@ class TextDataModule(LightningDataModule):
         commands = self._commands(stage)
         new = [command for command in commands if command not in self._corpora]
         self._corpora |= {command: self._build(command) for command in new}
-        asked = [command for command in ("validate", "test", "predict") if command == stage]
-        if asked and self.source.new_tokens is not None and stage not in self._prompts:
-            self._prompts[asked[0]] = self._build_prompts(asked[0], self.source.new_tokens)
+        for command in ("validate", "test", "predict"):
+            if command == stage and command not in self._prompts:
+                self._prepare_prompts(command)
         self._read.clear()
         # What has no splits holds the training text, whichever split that was taken from.
         unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
@@ -212,14 +212,7 @@ class TextDataModule(LightningDataModule):
         return self._planned("test")
 
     def predict_dataloader(self) -> Loader | list[Loader]:
-        """Returns this process's share of the prompts.
-
-        Raises:
-            ConfigError: No text is to be generated.
-        """
-        if "predict" not in self._prompts:
-            reason = "predict generates text: set it, e.g. --model.generation.max_new_tokens 40"
-            raise ConfigError("model.generation", None, reason)
+        """Returns this process's share of the prompts."""
         return self._planned("predict")
 
     def _planned(self, command: str) -> Loader | list[Loader]:
@@ -262,6 +255,22 @@ class TextDataModule(LightningDataModule):
             )
             self._read[command, join] = documents, split
         return self._read[command, join]
+
+    def _prepare_prompts(self, command: str) -> None:
+        new_tokens = self.source.new_tokens
+        if new_tokens is None:
+            if command == "predict":
+                reason = "predict generates text: --model.generation.max_new_tokens says how much"
+                raise ConfigError("model.generation", None, reason)
+            return
+        try:
+            self._prompts[command] = self._build_prompts(command, new_tokens)
+        except ConfigError as error:
+            # Short texts have no openings; what else is measured of them stands by itself.
+            if self.prompts != OPENINGS or command == "predict" or error.key != "data.prompts":
+                raise
+            if self._place()[0] == 0:
+                note(f"no texts are generated: {error}")
 
     def _build_prompts(self, command: str, new_tokens: int) -> Prompts:
         if self.prompts is None:

@@ -125,7 +125,11 @@ def build_prompts(
     else:
         texts = _from_file(Path(prompts).expanduser())
     if not texts:
-        raise ConfigError(_KEY, prompts, "holds no prompts; give texts to continue")
+        reason = "holds no prompts; give texts to continue"
+        if prompts == OPENINGS:
+            least = f"no paragraph has {2 * _OPENING_TOKENS} tokens"
+            reason += f", or turn it off by model.generation=null: {least}"
+        raise ConfigError(_KEY, prompts, reason)
     if chat_template and tokenizer.chat_template is None:
         reason = "the tokenizer has no chat template; it is for models that were tuned for chat"
         raise ConfigError("data.chat_template", True, reason)

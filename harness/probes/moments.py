@@ -56,7 +56,7 @@ class Moments:
         beyond: Values with |x| > ``Thresholds.absolute``.
         beyond_sigmas: Values further than ``Thresholds.sigmas`` standard deviations from the mean,
             mean and deviation being those of the values that were measured together.
-        massive: Massive activations, where they were counted.
+        massive: Massive activations: counted in the residual stream, of whole texts; else 0.
     """
 
     count: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -134,7 +135,8 @@ class Observer:
                 part: measure(seen.positions.part(placed, part), self.thresholds)
                 for part in ("first", "rest")
             }
-            if site.kind == RESIDUAL:
+            # The median is over a text, of which decoding has one token at a time.
+            if site.kind == RESIDUAL and seen.positions.begins:
                 parts = self._with_massive(parts, seen.positions, placed)
         for part, moments in parts.items():
             seen.add(Seen(site, seen.phase, part), moments)
@@ -147,10 +149,12 @@ class Observer:
             return parts
         counts: dict[Part, int] = {"first": 0, "rest": 0}
         for text in positions.texts(placed):
-            massive = text.float().abs() >= self.massive.bound(text.float())
-            first = int(massive[0].sum()) if positions.begins else 0
-            counts["first"] += first
-            counts["rest"] += int(massive.sum()) - first
+            bound = self.massive.bound(text)
+            if math.isfinite(bound):
+                massive = text.abs() >= bound
+                first = int(massive[0].sum())
+                counts["first"] += first
+                counts["rest"] += int(massive.sum()) - first
         return {part: replace(m, massive=counts[part]) for part, m in parts.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -81,8 +82,12 @@ def html_table(rows: Sequence[Row], most: int = 20) -> str:
 def _telling(rows: Sequence[Row], most: int) -> list[list[Row]]:
     """Rows by prompt, of the prompts whose texts differ before those whose texts do not."""
     prompts = [list(group) for _, group in groupby(rows, key=lambda row: row["prompt_number"])]
-    prompts.sort(key=lambda texts: all(row["diverges_at"] is None for row in texts))
+    prompts.sort(key=lambda texts: not any(_departs(row, texts[0]) for row in texts))
     return prompts[:most]
+
+
+def _departs(row: Row, original: Row) -> bool:
+    return row["diverges_at"] is not None or row["broken"] != original["broken"]
 
 
 def _parts(row: Row) -> Iterator[tuple[str, bool]]:
@@ -97,7 +102,7 @@ def _note(row: Row, original: Row) -> str | None:
     """What stands in place of a text that is none, or one that stands beside."""
     if row["broken"]:
         return "(nothing: its logits are not finite)"
-    same = row is not original and row["diverges_at"] is None
+    same = row is not original and not _departs(row, original)
     return "(the original's text)" if same else None
 
 
@@ -121,8 +126,9 @@ def _html(row: Row, original: Row) -> str:
 
 
 def _escaped(text: str) -> str:
-    shown = html.escape(_visible(text)).replace("\n", "<br>")
-    return shown.replace("  ", "&nbsp; ")
+    shown = html.escape(_visible(text))
+    # Of several spaces, and of one that begins a line, a browser would leave out some.
+    return re.sub(r"(?m)^ | (?= )", "&nbsp;", shown).replace("\n", "<br>")
 
 
 def _visible(text: str) -> str:

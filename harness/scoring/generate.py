@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
 Watch = Callable[[str], AbstractContextManager[object]]
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """What a model wrote after a prompt.
+class Continuation(NamedTuple):
+    """What a model wrote after a prompt; a tuple, since Lightning copies what a step returns.
 
     Attributes:
         tokens: Ids of the new tokens, up to the end-of-sequence token, which is left out.

@@ -47,8 +47,8 @@ def hyperparameters(
     edit = record.edit
     return {
         "variant": name,
-        "criterion": str(edit.criterion) if edit else "none",
-        "edit": str(edit.edit) if edit else "none",
+        "criterion": (edit.criterion or "unknown") if edit else "none",
+        "edit": (edit.edit or "unknown") if edit else "none",
         "entries": edit.entries if edit else 0,
         "model": title(measured),
     }

@@ -187,7 +187,8 @@ def test_splits_that_are_left_out_keep_their_default(data):
 
 
 def test_nothing_to_read_for_other_commands(data):
-    data("gone.txt").setup("predict")
+    with pytest.raises(ConfigError, match=r"^model\.generation=None: predict generates text"):
+        data("gone.txt").setup("predict")
 
 
 def test_training_text_is_cut_into_shuffled_chunks(folder, data):

@@ -473,7 +473,6 @@ def alone(
                 result[name, "prefill", part].massive += int(flags[where].sum())
             for step, values in enumerate(after):
                 steps.setdefault(name, {}).setdefault(step, []).append(values)
-                result[name, "decode", "rest"].massive += int(massive_flags(values).sum())
     for name, parts in prompts.items():
         for part, groups in parts.items():
             result[name, "prefill", part].groups.append(np.concatenate(groups))

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
-from harness.report.tables import header, number, p_value, rows, sentences, share, signed, title
+from harness.report.tables import (
+    header,
+    number,
+    p_value,
+    rows,
+    sentences,
+    share,
+    signed,
+    text_header,
+    text_rows,
+    title,
+)
+from harness.results import Activations, Generation, Results
 from tests.report.made import make_results
 
 
@@ -98,3 +111,64 @@ def test_the_title_has_the_last_part_of_paths_alone() -> None:
     assert title(dataclasses.replace(results, data=data, model=model)) == (
         "google/gemma on a.txt, some/hub"
     )
+
+
+# -- texts and activations ---------------------------------------------------------------------
+
+
+def looked_at(results: Results) -> Results:
+    """The results with texts of the original, a variant and its first control, and what flowed."""
+    texts = {
+        "original": Generation(
+            0.125, 0.5, 0.98765, 0.05, 800, 20, 0, ci95={"seq_rep_4": (0.1, 0.2)}
+        ),
+        "sigma5": Generation(None, None, None, None, 0, 20, 20, None, None, {"seq_rep_4": None}),
+        "sigma5-control-0": Generation(0.13, 0.5, 0.0012, 0.125, 780, 20, 1, 0.874, 4.0),
+    }
+    flows = {
+        "original": Activations(12345.6, "model.layers.1", 987.65, "model.layers.0", 1234),
+        "sigma5": Activations(None, None, None, None, 0),
+    }
+
+    def whole(records: Any) -> Any:
+        return {
+            name: dataclasses.replace(
+                record, generation=texts.get(name), activations=flows.get(name)
+            )
+            for name, record in records.items()
+        }
+
+    return dataclasses.replace(
+        results, variants=whole(results.variants), controls=whole(results.controls)
+    )
+
+
+def test_texts_and_activations_of_variants_and_first_controls() -> None:
+    results = looked_at(make_results())
+    assert text_header(results) == (
+        *("variant", "seq-rep-4 [95 % interval]", "diversity", "loops %", "same %"),
+        *("max |x|", "kurtosis", "massive"),
+    )
+    table = text_rows(results)
+    nothing = ("–",) * 7
+    assert [row.cells for row in table] == [
+        ("original", "0.125 [0.100, 0.200]", "0.9877", "5.0", "–", "1.235e+04", "987.6", "1,234"),
+        ("none", *nothing),
+        ("sigma5", "–", "–", "–", "–", "–", "–", "0"),
+        ("  control 0", "0.130", "1.2e-03", "12.5", "87.4", "–", "–", "–"),
+    ]
+    assert [row.control for row in table] == [False, False, False, True]
+    assert {len(row.cells) for row in table} == {len(text_header(results))}
+    run = dataclasses.replace(results.run, confidence=0.9)
+    assert text_header(dataclasses.replace(results, run=run))[1] == "seq-rep-4 [90 % interval]"
+
+
+def test_where_nothing_was_looked_at_there_is_no_table() -> None:
+    results = make_results()
+    assert text_rows(results) == []
+    flow = Activations(1.0, "a", 3.0, "a", 0)
+    original = dataclasses.replace(results.variants["original"], activations=flow)
+    variants = results.variants | {"original": original}
+    table = text_rows(dataclasses.replace(results, variants=variants))
+    assert table[0].cells == ("original", *("–",) * 4, "1", "3", "0")
+    assert len(table) == 4

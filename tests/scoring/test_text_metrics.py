@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -27,19 +26,6 @@ from harness.scoring.text_metrics import (
 from tests.scoring.continuing import continuations
 
 KEY = "model.generation.metrics"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _caches_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Scripts are copied and imported from a folder of these tests; nothing else is written."""
-    cache = tmp_path_factory.mktemp("evaluate")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evaluate.config.HF_MODULES_CACHE", cache / "modules")
-        patch.setattr("evaluate.config.HF_METRICS_CACHE", cache / "metrics")
-        # Unlike the other libraries, evaluate does not heed HF_HUB_OFFLINE.
-        patch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
-        patch.setattr(sys, "path", list(sys.path))
-        yield
 
 
 @pytest.fixture
@@ -74,6 +60,7 @@ def script(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_combined_are_the_pure_functions(seed: int, cache: Path) -> None:
+    before = set(cache.rglob("*"))
     texts = continuations(20, seed=seed)
     combined = evaluate.combine([SeqRep4(), Distinct2(), Diversity(), LoopRate()])
     expected = degeneration(map(repetition, texts))
@@ -81,7 +68,7 @@ def test_metrics_combined_are_the_pure_functions(seed: int, cache: Path) -> None
     for ids in texts:
         combined.add(prediction=ids)
     assert combined.compute() == expected
-    assert not cache.exists()
+    assert set(cache.rglob("*")) == before
 
 
 def test_our_metrics_are_the_figures() -> None:

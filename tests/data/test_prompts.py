@@ -1,0 +1,353 @@
+"""Prompts against lists written by hand: every kind of file, openings, templates, padding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from harness.data import OPENINGS, PromptBatch, TextDataModule, WindowBatch
+from harness.data.documents import Document
+from harness.data.plan import SENTINEL, RankBatches
+from harness.data.prompts import Prompts, build_prompts
+from harness.errors import ConfigError
+from tests.data.conftest import Source, tokenizer_adding_bos
+from tests.tiny import tiny_tokenizer
+
+TEMPLATE = (
+    "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+TEXTS = ["The first", "a second, longer one", "Füße, naïve", 'with "quotes", and commas']
+
+
+def build(prompts: Any, documents: Any = (), tokenizer: Any = None, **keys: Any) -> Prompts:
+    options = {"chat_template": False, "new_tokens": 8, "positions": 64, "batch_size": 3}
+    options |= {"first_step": 0} | keys
+    return build_prompts(prompts, documents, tokenizer or tiny_tokenizer(), **options)
+
+
+def refused(*arguments: Any, **keys: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as error:
+        build(*arguments, **keys)
+    assert "\n" not in str(error.value)
+    return error.value
+
+
+def batches(prompts: Prompts, rank: int = 0, world_size: int = 1) -> list[PromptBatch]:
+    return [prompts.rows[batch] for batch in RankBatches(prompts.plan, rank, world_size)]
+
+
+def rows_of(batch: PromptBatch) -> dict[int, list[int]]:
+    """What a model sees of each prompt: the ids that are not masked."""
+    rows = zip(batch.prompts.tolist(), batch.input_ids, batch.attention_mask, strict=True)
+    return {number: ids[mask == 1].tolist() for number, ids, mask in rows}
+
+
+def loaders(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
+
+
+# -- where they come from ----------------------------------------------------------------------
+
+
+def written_txt(folder: Path) -> Path:
+    path = folder / "prompts.txt"
+    path.write_text("\n".join([TEXTS[0], "", *TEXTS[1:3], "   ", TEXTS[3], ""]), encoding="utf-8")
+    return path
+
+
+def written_jsonl(folder: Path) -> Path:
+    path = folder / "prompts.jsonl"
+    rows = [{"text": "not this", "prompt": text, "n": 1} for text in TEXTS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def written_csv(folder: Path) -> Path:
+    path = folder / "prompts.csv"
+    doubled = [text.replace('"', '""') for text in TEXTS]
+    path.write_text("n,prompt,text\n" + "".join(f'1,"{text}",x\n' for text in doubled))
+    return path
+
+
+def written_parquet(folder: Path) -> Path:
+    path = folder / "prompts.parquet"
+    parquet.write_table(pyarrow.table({"n": [1] * 4, "whatever": TEXTS}), path)
+    return path
+
+
+@pytest.mark.parametrize("write", [written_txt, written_jsonl, written_csv, written_parquet])
+def test_every_kind_of_file_gives_the_same_prompts(
+    write: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    path = write(tmp_path)
+    assert build(str(path)).texts == build(TEXTS).texts == TEXTS
+    assert [rows_of(batch) for batch in batches(build(str(path)))] == [
+        rows_of(batch) for batch in batches(build(TEXTS))
+    ]
+
+
+def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written_txt(tmp_path)
+    assert build("~/prompts.txt").texts == TEXTS
+
+
+def test_lines_keep_the_space_at_their_ends(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("  one \r\ntwo\r\nthree\f,\u2028and on\n".encode())
+    assert build(str(path)).texts == ["  one ", "two", "three\f,\u2028and on"]
+
+
+def test_the_ids_are_the_tokenizers_own() -> None:
+    tokenizer = tokenizer_adding_bos()
+    (batch,) = batches(build(["ab", "c"], tokenizer=tokenizer))
+    plain = [tiny_tokenizer()(text)["input_ids"] for text in ("ab", "c")]
+    assert rows_of(batch) == {0: [256, *plain[0]], 1: [256, *plain[1]]}
+
+
+# -- openings ----------------------------------------------------------------------------------
+
+
+def document(*paragraphs: str) -> Document:
+    return Document("a", "\n\n".join(paragraphs), 1, 1)
+
+
+def test_openings_are_the_first_tokens_of_paragraphs_that_go_on() -> None:
+    documents = [
+        document("x" * 31, "  0123456789abcdefghijklmnopqrstuvwxyz", "a" * 32),
+        document("", "too short", "Ends in a space here; " * 2),
+    ]
+    # A token is a byte, so that 16 tokens are 16 letters; what a paragraph needs are 32.
+    assert build(OPENINGS, documents).texts == ["0123456789abcdef", "a" * 16, "Ends in a space"]
+    assert (
+        build(OPENINGS, documents, tokenizer_adding_bos()).texts == build(OPENINGS, documents).texts
+    )
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 1000])
+def test_openings_are_spread_over_the_text(count: int) -> None:
+    documents = [document(f"{k:04d} {'word ' * 10}") for k in range(count)]
+    found = build(OPENINGS, documents)
+    numbers = [int(text[:4]) for text in found.texts]
+    assert len(numbers) == min(count, 64)
+    assert numbers == sorted(set(numbers))
+    steps = {after - before for before, after in pairwise(numbers)}
+    assert steps <= {count // 64, count // 64 + 1, 1}
+    assert numbers[0] == 0
+    assert numbers[-1] >= count - count // 64 - 1
+    assert build(OPENINGS, documents).texts == found.texts
+
+
+def test_openings_come_from_the_split_of_the_command(
+    data: Callable[..., TextDataModule], tmp_path: Path
+) -> None:
+    for split in ("validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": f"{split} " * 10}) + "\n")
+    for command, split in (("validate", "validation"), ("test", "test"), ("predict", "validation")):
+        module = data(str(tmp_path), prompts=OPENINGS)
+        module.source.new_tokens = 8
+        module.setup(command)
+        assert module.prompt_texts(command) == [(f"{split} " * 10)[:16].strip()]
+
+
+# -- chat template -----------------------------------------------------------------------------
+
+
+def test_a_prompt_is_the_message_that_is_to_be_answered() -> None:
+    tokenizer = tokenizer_adding_bos()
+    tokenizer.chat_template = TEMPLATE
+    found = build(["Who?", "Füße"], tokenizer=tokenizer, chat_template=True)
+    assert found.texts == ["Who?", "Füße"]
+    (batch,) = batches(found)
+    shown = {number: tokenizer.decode(ids) for number, ids in rows_of(batch).items()}
+    # Whatever the template does not say is not there: no second BOS.
+    assert shown == {0: "<user>Who?\n<assistant>", 1: "<user>Füße\n<assistant>"}
+    (plain,) = batches(build(["Who?"], tokenizer=tokenizer))
+    assert tokenizer.decode(rows_of(plain)[0]) == "<bos>Who?"
+
+
+def test_a_template_counts_towards_the_length() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    text = "x" * 40
+    build([text], tokenizer=tokenizer)
+    error = refused([text], (), tokenizer, chat_template=True)
+    assert "has 58 tokens" in error.reason
+
+
+# -- batches -----------------------------------------------------------------------------------
+
+
+def test_rows_are_padded_on_the_left() -> None:
+    tokenizer = tiny_tokenizer()
+    (batch,) = batches(build(["abc", "z", "xy"], first_step=7))
+    ids = {text: tokenizer(text)["input_ids"] for text in ("abc", "z", "xy")}
+    assert batch.prompts.tolist() == [0, 2, 1]
+    assert batch.input_ids.tolist() == [ids["abc"], [258, *ids["xy"]], [258, 258, *ids["z"]]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
+    assert (batch.number, batch.step) == (0, 7)
+
+
+def test_a_tokenizer_without_padding_will_do() -> None:
+    (batch,) = batches(build(["abc", "z"], tokenizer=tiny_tokenizer(special=False)))
+    assert batch.input_ids[1, :2].tolist() == [0, 0]
+    assert batch.attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_the_plan_does_not_depend_on_the_processes(world_size: int) -> None:
+    prompts = build([f"{'x' * (k % 5)}{k}" for k in range(11)], first_step=4)
+    whole = {batch.number: batch for batch in batches(prompts)}
+    assert len(whole) == 4
+    dealt = [batches(prompts, rank, world_size) for rank in range(world_size)]
+    assert {len(rank) for rank in dealt} == {-(-4 // world_size)}
+    real = [batch for rank in dealt for batch in rank if batch.number != SENTINEL]
+    assert sorted(batch.number for batch in real) == [0, 1, 2, 3]
+    assert sorted(number for batch in real for number in rows_of(batch)) == list(range(11))
+    for batch in real:
+        assert batch.input_ids.tolist() == whole[batch.number].input_ids.tolist()
+        assert batch.attention_mask.tolist() == whole[batch.number].attention_mask.tolist()
+        assert batch.prompts.tolist() == whole[batch.number].prompts.tolist()
+        assert batch.step == 4 + batch.number
+
+
+def test_a_sentinel_can_be_run_and_counts_for_nothing() -> None:
+    prompts = build(["abc", "z"])
+    (batch,) = batches(prompts, rank=1, world_size=2)
+    assert batch.number == SENTINEL
+    assert batch.prompts.tolist() == [SENTINEL]
+    assert batch.input_ids.tolist() == [tiny_tokenizer()("abc")["input_ids"]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1]]
+
+
+def test_the_module_gives_windows_then_prompts(data: Callable[..., TextDataModule]) -> None:
+    module = data("demo", prompts=["abc", "z"], max_documents=1, prompt_batch_size=1)
+    module.setup("validate")
+    assert len(loaders(module.val_dataloader())) == 1
+    assert module.prompt_texts("validate") == []
+    module.source.new_tokens = 8
+    module.setup("validate")
+    windows, prompts = loaders(module.val_dataloader())
+    count = len(list(windows))
+    assert all(isinstance(batch, WindowBatch) for batch in windows)
+    assert [(batch.number, batch.step) for batch in prompts] == [(0, count), (1, count + 1)]
+
+
+def test_predict_has_prompts_alone(data: Callable[..., TextDataModule]) -> None:
+    module = data("nowhere.txt", prompts=["abc", "z"])
+    module.source.new_tokens = 8
+    module.setup("predict")
+    (loader,) = loaders(module.predict_dataloader())
+    assert [(batch.number, batch.step) for batch in loader] == [(0, 0)]
+    assert module.prompt_texts("predict") == ["abc", "z"]
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+def test_no_prompts(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n  \n")
+    short = [document("too short to be opened")]
+    for prompts, documents in (([], ()), (str(empty), ()), (OPENINGS, ()), (OPENINGS, short)):
+        error = refused(prompts, documents)
+        assert (error.key, error.value) == ("data.prompts", prompts)
+        assert error.reason.startswith("holds no prompts")
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n\t"])
+def test_an_empty_prompt(text: str, tmp_path: Path) -> None:
+    error = refused(["good", text])
+    assert (error.key, error.value) == ("data.prompts", text)
+    assert error.reason == "prompt 1 is empty; give texts to continue"
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in ("good", text)))
+    assert refused(str(path)).reason.startswith("prompt 1 is empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("nowhere.txt", None, "no such file; give txt, jsonl, csv or parquet, a list, or openings"),
+        ("a sentence, not a file", None, "no such file; give txt"),
+        ("notes.md", "a", "not a file of prompts; give txt"),
+        ("none.jsonl", '{"a": "x", "b": "y"}\n', "there are a (string), b (string)"),
+        ("number.csv", "prompt\n1\n2\n", "there are prompt (int64)"),
+        ("broken.jsonl", '{"prompt": \n', "cannot be read"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, name: str, content: str | None, says: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    error = refused(str(tmp_path / name))
+    assert (error.key, error.value) == ("data.prompts", str(tmp_path / name))
+    assert says in error.reason
+    # These are keys of the text that is scored, not of the prompts.
+    assert "data.dataset" not in error.reason
+    assert "data.text_column" not in error.reason
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes("Füße".encode("latin-1"))
+    error = refused(str(path))
+    assert (error.key, error.reason) == (
+        "data.prompts",
+        "not UTF-8 (byte 1 of the file); convert it first",
+    )
+
+
+def test_a_prompt_without_room_for_its_continuation() -> None:
+    build(["x", "y" * 56])
+    error = refused(["x", "y" * 57])
+    assert (error.key, error.value) == ("data.prompts", "prompt 1")
+    assert error.reason == (
+        "has 57 tokens, which with 8 new ones (model.generation.max_new_tokens) exceed the model's "
+        "64 positions; shorten it, or generate fewer"
+    )
+    build(["y" * 1000], positions=None)
+
+
+def test_no_chat_template() -> None:
+    error = refused(["x"], chat_template=True)
+    assert (error.key, error.value) == ("data.chat_template", True)
+    assert error.reason.startswith("the tokenizer has no chat template")
+
+
+def test_a_chat_template_that_fails() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('a system message must come first') }}"
+    error = refused(["x"], (), tokenizer, chat_template=True)
+    assert (error.key, error.value) == ("data.chat_template", True)
+    assert "a system message must come first" in error.reason
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_texts_are_asked_for_and_there_are_no_prompts(
+    command: str, data: Callable[..., TextDataModule]
+) -> None:
+    module = data("demo", max_documents=1)
+    module.source.new_tokens = 8
+    with pytest.raises(ConfigError, match=r"data\.prompts=None: model\.generation asks for texts"):
+        module.setup(command)
+
+
+def test_predict_without_generation_is_refused() -> None:
+    module = TextDataModule(Source(tiny_tokenizer()), "demo", prompts=["x"])
+    with pytest.raises(ConfigError, match=r"model\.generation=None: predict generates text"):
+        module.setup("predict")
+
+
+def test_the_size_of_a_batch_is_checked() -> None:
+    for wrong in (0, -1, True):
+        with pytest.raises(ConfigError, match=r"data\.prompt_batch_size=") as error:
+            TextDataModule(Source(tiny_tokenizer()), "demo", prompt_batch_size=wrong)
+        assert error.value.reason == "give a whole number from 1 on"

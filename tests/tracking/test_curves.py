@@ -1,0 +1,147 @@
+"""Scalars of steps and of whole runs, against figures written by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from harness.results import Activations, Generation
+from harness.scoring import TokenScores
+from harness.tracking.curves import final_metrics, hyperparameters, step_scalars
+from tests.report.made import make_results
+
+NAN = math.nan
+
+
+def scores(nll: list[float], kl: Any = None, agree: Any = None) -> TokenScores:
+    return TokenScores(
+        torch.tensor(nll),
+        None if kl is None else torch.tensor(kl),
+        None if agree is None else torch.tensor(agree),
+    )
+
+
+# -- steps -------------------------------------------------------------------------------------
+
+
+def test_scalars_of_a_step() -> None:
+    given = {
+        "original": scores([1.0, 2.0, 6.0]),
+        "zeroed": scores([2.0, 2.0, 8.0], [0.5, 0.0, 0.25], [True, True, False]),
+        "same": scores([1.0, 2.0, 6.0]).versus_itself(),
+    }
+    found = step_scalars(given, "original")
+    keys = ["likelihood/nll", "likelihood/delta_nll", "divergence/kl_mean", "divergence/kl_max"]
+    keys += ["divergence/top1_agreement"]
+    assert [list(tags) for tags in found.values()] == [keys] * 3
+    assert list(found["original"].values()) == [3.0, 0.0, 0.0, 0.0, 1.0]
+    assert list(found["zeroed"].values()) == [4.0, 1.0, 0.25, 0.5, pytest.approx(2 / 3)]
+    assert found["same"] == found["original"]
+    assert all(type(value) is float for tags in found.values() for value in tags.values())
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_value_that_is_none_shows_in_every_figure(place: int) -> None:
+    nll, kl = [1.0, 2.0, 6.0], [0.5, 0.0, 0.25]
+    nll[place] = kl[place] = NAN
+    given = {"original": scores([1.0, 2.0, 6.0]), "b": scores(nll, kl, [True, True, True])}
+    found = step_scalars(given, "original")
+    assert [tag for tag, value in found["b"].items() if math.isnan(value)] == [
+        "likelihood/nll",
+        "likelihood/delta_nll",
+        "divergence/kl_mean",
+        "divergence/kl_max",
+    ]
+    assert not any(map(math.isnan, found["original"].values()))
+
+
+def test_sums_do_not_lose_small_parts() -> None:
+    kl = [1e4] + [1e-4] * 100_000
+    given = {"original": scores([1.0]), "b": scores([1.0], kl, [True])}
+    found = step_scalars(given, "original")["b"]["divergence/kl_mean"]
+    small = float(torch.tensor(1e-4))
+    assert found == pytest.approx((1e4 + 100_000 * small) / 100_001, rel=1e-12)
+
+
+# -- whole runs --------------------------------------------------------------------------------
+
+TEXT = Generation(0.1, 0.2, 0.3, 0.4, 500, 20, 1)
+FLOW = Activations(10.0, "model.layers.1", 20.0, "model.layers.0", 30)
+
+
+def test_figures_of_a_whole_run() -> None:
+    results = make_results()
+    variant = results.variants["sigma5"]
+    text = dataclasses.replace(TEXT, identical_to_original=0.55)
+    whole = dataclasses.replace(variant, generation=text, activations=FLOW)
+    assert final_metrics(whole) == {
+        "final/nll": 1.0,
+        "final/perplexity": 100.9,
+        "final/delta_nll": 0.0371,
+        "final/kl_mean": 0.03248,
+        "final/top1_agreement": 0.867,
+        "final/seq_rep_4": 0.1,
+        "final/distinct_2": 0.2,
+        "final/diversity": 0.3,
+        "final/loop_rate": 0.4,
+        "final/identical_to_original": 0.55,
+        "final/max_abs": 10.0,
+        "final/max_kurtosis": 20.0,
+        "final/massive_count": 30.0,
+    }
+
+
+def test_the_original_is_what_it_is_to_itself() -> None:
+    original = dataclasses.replace(make_results().variants["original"], generation=TEXT)
+    found = final_metrics(original)
+    assert (found["final/delta_nll"], found["final/kl_mean"]) == (0.0, 0.0)
+    assert found["final/top1_agreement"] == found["final/identical_to_original"] == 1.0
+
+
+def test_what_is_missing_is_nan_under_the_same_tags() -> None:
+    results = make_results()
+    records = [*results.variants.values(), *results.controls.values()]
+    broken = dataclasses.replace(
+        results.variants["sigma5"],
+        generation=Generation(None, None, None, None, 0, 20, 20),
+        activations=Activations(None, None, None, None, 0),
+    )
+    found = [final_metrics(record) for record in (*records, broken)]
+    assert all(list(tags) == list(found[0]) for tags in found)
+    assert all(type(value) is float for tags in found for value in tags.values())
+    missing = {tag for tag, value in found[0].items() if math.isnan(value)}
+    texts = {"seq_rep_4", "distinct_2", "diversity", "loop_rate", "identical_to_original"}
+    flows = {"max_abs", "max_kurtosis", "massive_count"}
+    assert missing == {f"final/{name}" for name in texts | flows}
+    missing = {tag for tag, value in found[-1].items() if math.isnan(value)}
+    assert missing == {f"final/{name}" for name in (texts | flows) - {"massive_count"}}
+
+
+def test_what_tells_a_row_from_the_others() -> None:
+    results = make_results()
+    rows = [hyperparameters(name, r, results) for name, r in results.variants.items()]
+    assert len({tuple(row) for row in rows}) == 1
+    original, _, sigma5 = rows
+    assert (original["variant"], original["criterion"], original["edit"]) == (
+        "original",
+        "none",
+        "none",
+    )
+    assert original["entries"] == 0
+    assert (sigma5["variant"], sigma5["criterion"], sigma5["entries"]) == (
+        "sigma5",
+        "criterion",
+        1_243,
+    )
+    # A saved patch need not say what made it.
+    variant = results.variants["sigma5"]
+    assert variant.edit is not None
+    untold = dataclasses.replace(
+        variant, edit=dataclasses.replace(variant.edit, criterion=None, edit=None)
+    )
+    row = hyperparameters("saved", untold, results)
+    assert (row["criterion"], row["edit"]) == ("unknown", "unknown")
