@@ -231,7 +231,7 @@ class OutlierExperiment(LightningModule):
         )
         written |= dict.fromkeys(self._unedited(), written[ORIGINAL])
         for name, continuations in written.items():
-            rows = zip(batch.prompts.tolist(), continuations, strict=False)
+            rows = zip(batch.prompts.tolist(), continuations, strict=True)
             self.texts[name] |= {prompt: row for prompt, row in rows if prompt >= 0}
             if any(continuation.broken for continuation in continuations):
                 self.caveats.not_finite(name, patches.get(name, _NOTHING), self.model, batch)

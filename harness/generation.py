@@ -143,6 +143,9 @@ class Generation:
         return {
             "max_new_tokens": self.max_new_tokens,
             "do_sample": self.do_sample,
+            # A model's own settings may ask for several texts a prompt.
+            "num_beams": 1,
+            "num_return_sequences": 1,
             **{name: value for name, value in chosen.items() if value is not None},
             **self.arguments,
         }

@@ -47,7 +47,7 @@ class Planted:
     worth: float
 
 
-def demo_windows(tokenizer: PreTrainedTokenizerBase, count: int = 8, length: int = 128) -> Tensor:
+def demo_windows(tokenizer: PreTrainedTokenizerBase, count: int = 8, length: int = 250) -> Tensor:
     """The beginnings of documents of the embedded corpus, each after a BOS, [count, length]."""
     texts = [text[: 20 * length] for _, text in documents("validation")]
     encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]

@@ -94,7 +94,7 @@ def results(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Results:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     config = VariantConfig(AbsoluteThreshold(THRESHOLD), controls=CONTROLS)
     options = {"variants": {"zeroed": config}}
-    return run(folder / "model", path, folder / "logs", model=options, max_length=128).results
+    return run(folder / "model", path, folder / "logs", model=options, max_length=250).results
 
 
 def test_the_harness_says_so(pair: Pair, results: Results) -> None:

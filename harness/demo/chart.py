@@ -40,6 +40,8 @@ def draw(run: Path, picture: Path) -> None:
 
 
 def _finish(axes: Axes, title: str, *, log: bool) -> None:
+    from matplotlib.ticker import NullFormatter
+
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("step", fontsize=9)
     axes.tick_params(labelsize=8)
@@ -47,6 +49,8 @@ def _finish(axes: Axes, title: str, *, log: bool) -> None:
     axes.grid(alpha=0.25)
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _activations(run: Path, statistic: str, part: str) -> Curve:

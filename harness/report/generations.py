@@ -23,6 +23,7 @@ MARK = "▶"
 """Stands where a text departs from the original's."""
 
 _NARROWEST = 24
+_SAME = "(the original's text)"
 
 
 def save_generations(path: Path, rows: Iterable[Row]) -> None:
@@ -47,8 +48,16 @@ def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most:
         most: How many prompts.
     """
     console = console or Console()
+    departing = {
+        row["variant"]
+        for texts in _telling(rows, len(rows))
+        for row in texts
+        if _note(row, texts[0]) != _SAME
+    }
     for texts in _telling(rows, most):
-        columns = texts[: max(2, console.width // _NARROWEST)]
+        # Those that are the original stand last, where there is room.
+        order = sorted(texts[1:], key=lambda row: row["variant"] not in departing)
+        columns = [texts[0], *order][: max(2, console.width // _NARROWEST)]
         table = Table(
             box=box.SIMPLE_HEAD,
             title=Text(f"“{_visible(texts[0]['prompt'])}”", style="bold"),
@@ -103,7 +112,7 @@ def _note(row: Row, original: Row) -> str | None:
     if row["broken"]:
         return "(nothing: its logits are not finite)"
     same = row is not original and not _departs(row, original)
-    return "(the original's text)" if same else None
+    return _SAME if same else None
 
 
 def _marked(row: Row, original: Row) -> Text:

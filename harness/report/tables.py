@@ -57,7 +57,7 @@ def rows(results: Results) -> list[Row]:
 
 def text_header(results: Results) -> tuple[str, ...]:
     """Names of the columns of the second table: what was written, and what flowed."""
-    interval = f"seq-rep-4 [{100 * results.run.confidence:.4g} % interval]"
+    interval = f"seq-rep-4 [{100 * results.run.confidence:.4g} %]"
     written = (interval, "diversity", "loops %", "same %")
     return ("variant", *written, "max |x|", "kurtosis", "massive")
 
@@ -69,7 +69,7 @@ def text_rows(results: Results) -> list[Row]:
         table.append(Row((name, *_text_cells(variant))))
         control = results.controls.get(f"{name}-control-0")
         if control is not None:
-            table.append(Row(("  control 0", *_text_cells(control)), control=True))
+            table.append(Row(("  control", *_text_cells(control)), control=True))
     looked_at = any(v.generation or v.activations for v in results.variants.values())
     return table if looked_at else []
 
@@ -130,7 +130,7 @@ def _text_cells(variant: Variant) -> tuple[str, ...]:
     written: tuple[str, ...] = (NOTHING,) * 4
     if text is not None:
         bounds = text.ci95.get("seq_rep_4")
-        interval = "" if bounds is None else f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+        interval = "" if bounds is None else f" [{bounds[0]:.2f}, {bounds[1]:.2f}]"
         repeated = NOTHING if text.seq_rep_4 is None else f"{text.seq_rep_4:.3f}{interval}"
         same = share(text.identical_to_original)
         written = (repeated, number(text.diversity), share(text.loop_rate), same)

@@ -87,6 +87,7 @@ class ActivationStatistics(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to observe the model, now that its weights are in place."""
         self.totals = {}
+        self._offset = self._next
         self._step = None
         if self.enabled:
             model = _experiment(pl_module).model

@@ -146,21 +146,21 @@ def looked_at(results: Results) -> Results:
 def test_texts_and_activations_of_variants_and_first_controls() -> None:
     results = looked_at(make_results())
     assert text_header(results) == (
-        *("variant", "seq-rep-4 [95 % interval]", "diversity", "loops %", "same %"),
+        *("variant", "seq-rep-4 [95 %]", "diversity", "loops %", "same %"),
         *("max |x|", "kurtosis", "massive"),
     )
     table = text_rows(results)
     nothing = ("–",) * 7
     assert [row.cells for row in table] == [
-        ("original", "0.125 [0.100, 0.200]", "0.9877", "5.0", "–", "1.235e+04", "987.6", "1,234"),
+        ("original", "0.125 [0.10, 0.20]", "0.9877", "5.0", "–", "1.235e+04", "987.6", "1,234"),
         ("none", *nothing),
         ("sigma5", "–", "–", "–", "–", "–", "–", "0"),
-        ("  control 0", "0.130", "1.2e-03", "12.5", "87.4", "–", "–", "–"),
+        ("  control", "0.130", "1.2e-03", "12.5", "87.4", "–", "–", "–"),
     ]
     assert [row.control for row in table] == [False, False, False, True]
     assert {len(row.cells) for row in table} == {len(text_header(results))}
     run = dataclasses.replace(results.run, confidence=0.9)
-    assert text_header(dataclasses.replace(results, run=run))[1] == "seq-rep-4 [90 % interval]"
+    assert text_header(dataclasses.replace(results, run=run))[1] == "seq-rep-4 [90 %]"
 
 
 def test_where_nothing_was_looked_at_there_is_no_table() -> None:
