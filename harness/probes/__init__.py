@@ -1,7 +1,8 @@
 """What flows through a model: hooks that observe and change nothing."""
 
 from harness.probes.massive import Massive
-from harness.probes.moments import Moments, Thresholds, measure
+from harness.probes.measuring import measure
+from harness.probes.moments import Moments, Thresholds
 from harness.probes.nonfinite import first_nonfinite
 from harness.probes.observer import Observation, Observer, Seen
 from harness.probes.sites import RESIDUAL, Site, Sites

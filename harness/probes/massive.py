@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.probes.moments import count
+from harness.probes.measuring import count
 
 
 @dataclass(frozen=True)

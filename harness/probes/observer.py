@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from harness.errors import ConfigError
 from harness.probes.massive import Massive
-from harness.probes.moments import Moments, Thresholds, measure
+from harness.probes.measuring import measure_parts
+from harness.probes.moments import Moments, Thresholds
 from harness.probes.positions import Part, Positions
 from harness.probes.sites import RESIDUAL, Site
 
@@ -131,10 +132,10 @@ class Observer:
             if placed is None:
                 seen.unplaced.add(site.name)
                 return
-            parts: dict[Part, Moments] = {
-                part: measure(seen.positions.part(placed, part), self.thresholds)
-                for part in ("first", "rest")
-            }
+            names: tuple[Part, ...] = ("first", "rest")
+            places = [seen.positions.stretches(part) for part in names]
+            found = measure_parts(placed.flatten(0, 1), places, self.thresholds)
+            parts = dict(zip(names, found, strict=True))
             # The median is over a text, of which decoding has one token at a time.
             if site.kind == RESIDUAL and seen.positions.begins:
                 parts = self._with_massive(parts, seen.positions, placed)

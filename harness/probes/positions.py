@@ -13,11 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.probes.measuring import Stretches, stretches
+
 Part = Literal["first", "rest"]
 """The first position of each text, where massive activations live, or all others."""
 
-# Shorter stretches are copied together: one operation each would cost more than the copy.
-_STRETCH = 2**13
+# Positions to a stretch: so few that one without an outlier is passed over often.
+_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,9 @@ class Positions:
             return output.reshape(rows, self.length, -1)
         return None
 
-    def part(self, placed: Tensor, part: Part) -> Iterator[Tensor]:
-        """The values of a part of the positions, as matrices [n, D].
-
-        Args:
-            placed: What `placed` gave, [B, T, D].
-            part: Which positions.
-        """
-        if part == "first":
-            if len(self._firsts):
-                yield _picked(placed, self._firsts)
-        elif len(self._rest) * placed.shape[2] < _STRETCH * len(self.spans):
-            if len(self._rest):
-                yield _picked(placed, self._rest)
-        else:
-            skip = int(self.begins)
-            for row, (start, stop) in enumerate(self.spans):
-                yield placed[row, start + skip : stop]
+    def stretches(self, part: Part) -> Stretches:
+        """Stretches of the rows [B * T] that hold a part of the positions."""
+        return self._first if part == "first" else self._rest
 
     def texts(self, placed: Tensor) -> Iterator[Tensor]:
         """All values of each row that has tokens, one matrix [n, D] a row."""
@@ -103,22 +91,18 @@ class Positions:
                 yield placed[row, start:stop]
 
     @cached_property
-    def _firsts(self) -> Tensor:
-        starts = [(row, start) for row, (start, stop) in enumerate(self.spans) if stop > start]
-        return self._index(starts if self.begins else [])
-
-    @cached_property
-    def _rest(self) -> Tensor:
-        skip = int(self.begins)
-        return self._index(
-            (row, place)
-            for row, (start, stop) in enumerate(self.spans)
-            for place in range(start + skip, stop)
+    def _first(self) -> Stretches:
+        return self._stretches(
+            (start, min(start + 1, stop)) for start, stop in self.spans if self.begins
         )
 
-    def _index(self, places: Iterable[tuple[int, int]]) -> Tensor:
-        return torch.tensor([row * self.length + place for row, place in places]).long()
+    @cached_property
+    def _rest(self) -> Stretches:
+        return self._stretches((start + int(self.begins), stop) for start, stop in self.spans)
 
-
-def _picked(placed: Tensor, index: Tensor) -> Tensor:
-    return placed.flatten(0, 1).index_select(0, index.to(placed.device))
+    def _stretches(self, spans: Iterable[tuple[int, int]]) -> Stretches:
+        shifted = (
+            (row * self.length + start, row * self.length + stop)
+            for row, (start, stop) in enumerate(spans)
+        )
+        return stretches(shifted, _ROWS)

@@ -216,8 +216,7 @@ class ActivationStatistics(Callback):
         stack = decoder_blocks(experiment.model)
         return {
             Site(name, *place(name, stack)): measure(
-                [weight.detach().reshape(1, -1) if weight.ndim < 2 else weight.detach().flatten(1)],
-                self.thresholds,
+                weight.reshape(1, -1) if weight.ndim < 2 else weight.flatten(1), self.thresholds
             )
             for name, weight in unique_parameters(experiment.model).items()
         }
