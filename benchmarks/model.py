@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from harness.outliers import Patch, Scope, TopFraction, Zero, make_patch, matched_control
+from harness.outliers import Patch, Scope, TopFraction
+from harness.variants import VariantConfig, build_variants
 
 BATCH, LENGTH = 4, 512
 
@@ -33,15 +34,19 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def patches(llama: LlamaForCausalLM, variants: int, controls: int) -> dict[str, Patch]:
-    """Variants that zero a ten-thousandth of every matrix, embeddings too, with controls."""
-    parameters = Scope(matrices_only=True).select(llama)
-    made: dict[str, Patch] = {}
-    for number in range(variants):
-        criterion = TopFraction(1e-4 * (number + 1))
-        patch = make_patch(parameters, criterion, Zero())
-        made[f"variant-{number}"] = patch
-        for control in range(controls):
-            made[f"variant-{number}-control-{control}"] = matched_control(
-                patch, llama, 0, control, Zero()
-            )
-    return made
+    """Variants that zero a ten-thousandth of every matrix, embeddings too, and more; with controls.
+
+    Args:
+        llama: The model.
+        variants: How many; each edits as much more as the first.
+        controls: How many to each.
+    """
+    configs = {
+        f"variant-{number}": VariantConfig(
+            criterion=TopFraction(1e-4 * (number + 1)),
+            scope=Scope(matrices_only=True),
+            controls=controls,
+        )
+        for number in range(variants)
+    }
+    return {variant.name: variant.patch for variant in build_variants(llama, configs, 0)}

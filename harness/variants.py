@@ -13,6 +13,7 @@ from torch import nn
 
 from harness import patchfile
 from harness.errors import ConfigError
+from harness.memory import give_back
 from harness.outliers import Criterion, Edit, Patch, Scope, Zero, make_patch, matched_control
 from harness.outliers.parameters import unique_parameters
 
@@ -142,6 +143,7 @@ def build_variants(
                     name,
                 )
             )
+        give_back()
     return variants
 
 

@@ -118,20 +118,24 @@ class _Batch:
             return TokenScores(nll)
         return TokenScores(nll, torch.empty_like(nll), torch.empty_like(like, dtype=torch.bool))
 
-    def hidden(self, name: str, patched: AbstractContextManager[object]) -> Tensor:
+    def hidden(
+        self, name: str, patched: AbstractContextManager[object], out: Tensor | None = None
+    ) -> Tensor:
         """Hidden states [N, D] of the scored positions, by the body under a patch."""
         with patched, self.watch(name):
             hidden = self.head.body(*self.inputs).flatten(0, 1)
-        return hidden[self.positions.to(hidden.device)]
+        return torch.index_select(hidden, 0, self.positions.to(hidden.device), out=out)
 
     def score(
         self, original: Tensor, patches: Mapping[str, Patch], scores: Mapping[str, TokenScores]
     ) -> None:
         """Writes the scores of the original and of a group of variants, chunk after chunk."""
+        # Made first, for the reason that scores are.
+        room = original.new_empty((len(patches), *original.shape))
         hidden, tails = {}, {}
-        for name, patch in patches.items():
+        for (name, patch), out in zip(patches.items(), room, strict=True):
             body, tails[name] = self.head.split(patch)
-            hidden[name] = self.hidden(name, body.applied(self.head.model))
+            hidden[name] = self.hidden(name, body.applied(self.head.model), out)
         # Also where nothing is scored: sharded models wait for one another in the tail.
         for start in range(0, max(1, len(original)), self.chunk_rows):
             rows = slice(start, start + self.chunk_rows)
