@@ -55,13 +55,29 @@ class Measured:
         original: The original's record.
         variants: Records of the variants, by name.
         controls: Records of the controls, by name.
-        noise_floor: The original against itself.
+        noise_floor: The original against itself; None where nothing was scored.
     """
 
     original: results.Variant
     variants: dict[str, results.Variant]
     controls: dict[str, results.Variant]
-    noise_floor: results.NoiseFloor
+    noise_floor: results.NoiseFloor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        original: results.Variant,
+        records: Mapping[str, results.Variant],
+        subjects: Sequence[Subject],
+        noise_floor: results.NoiseFloor | None = None,
+    ) -> Measured:
+        """Parts the records of the subjects into variants and controls."""
+        return cls(
+            original,
+            {s.name: records[s.name] for s in subjects if s.control_of is None},
+            {s.name: records[s.name] for s in subjects if s.control_of is not None},
+            noise_floor,
+        )
 
 
 def measure(
@@ -113,12 +129,14 @@ def measure(
                 changes[subject.name], [changes[name] for name in controls], tokens, settings
             ),
         )
-    return Measured(
-        original=results.Variant(likelihood=_likelihood(base, words, bytes)),
-        variants={s.name: records[s.name] for s in subjects if s.control_of is None},
-        controls={s.name: records[s.name] for s in subjects if s.control_of is not None},
-        noise_floor=_noise_floor(base, tallies[again]),
-    )
+    original_record = results.Variant(likelihood=_likelihood(base, words, bytes))
+    return Measured.of(original_record, records, subjects, _noise_floor(base, tallies[again]))
+
+
+def unscored(subjects: Sequence[Subject]) -> Measured:
+    """The same where no text was scored: what was done to the weights, and no figure."""
+    records = {subject.name: results.Variant(edit=subject.edit) for subject in subjects}
+    return Measured.of(results.Variant(), records, subjects)
 
 
 def _per_unit(tally: Tally, units: npt.NDArray[np.int64]) -> tuple[_Array, _Array]:

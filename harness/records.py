@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import results
 from harness.data import Corpus
 from harness.experiment import NOISE_FLOOR, OutlierExperiment
-from harness.measurement import Settings, Subject, measure
+from harness.measurement import Settings, Subject, measure, unscored
 from harness.probes import Moments, Observation
 from harness.texts import foreign_metrics, measure_texts
 from harness.variants import (
@@ -24,7 +24,7 @@ from harness.variants import (
 
 def results_of(
     experiment: OutlierExperiment,
-    corpus: Corpus,
+    corpus: Corpus | None,
     run: results.Run,
     activations: Mapping[str, Observation],
 ) -> results.Results:
@@ -32,31 +32,18 @@ def results_of(
 
     Args:
         experiment: The experiment, its model and variants still in place.
-        corpus: The text that was scored, the whole of it or a part.
+        corpus: The text of which the whole or a part was scored; None where none was.
         run: How the results were made.
         activations: What flowed through the original, variants and first controls, by name.
     """
-    rows = experiment.tallies[ORIGINAL].rows
-    units = len({row.unit for row in rows})
-    data = corpus.record
-    if len(rows) < data.windows:
-        data = dataclasses.replace(
-            data,
-            documents=units,
-            windows=len(rows),
-            tokens=sum(row.tokens for row in rows),
-            words=None,
-            bytes=None,
+    subjects = [_subject(variant, experiment) for variant in experiment.variants]
+    data = None if corpus is None else _scored(corpus.record, experiment)
+    measured = unscored(subjects)
+    if data is not None:
+        settings = Settings(experiment.resamples, experiment.confidence)
+        measured = measure(
+            experiment.tallies, ORIGINAL, NOISE_FLOOR, subjects, data.words, data.bytes, settings
         )
-    measured = measure(
-        experiment.tallies,
-        ORIGINAL,
-        NOISE_FLOOR,
-        [_subject(variant, experiment) for variant in experiment.variants],
-        data.words,
-        data.bytes,
-        Settings(experiment.resamples, experiment.confidence),
-    )
     generation, problems = _generation(experiment)
 
     def whole(name: str, record: results.Variant) -> results.Variant:
@@ -78,8 +65,23 @@ def results_of(
             *experiment.caveats.sentences,
             *problems,
             *_unplaced(activations),
-            *_too_few(units),
+            *(_too_few(experiment) if data is not None else ()),
         ),
+    )
+
+
+def _scored(whole: results.Data, experiment: OutlierExperiment) -> results.Data:
+    """The part of the text that was scored."""
+    rows = experiment.tallies[ORIGINAL].rows
+    if len(rows) == whole.windows:
+        return whole
+    return dataclasses.replace(
+        whole,
+        documents=len({row.unit for row in rows}),
+        windows=len(rows),
+        tokens=sum(row.tokens for row in rows),
+        words=None,
+        bytes=None,
     )
 
 
@@ -178,7 +180,7 @@ def _unplaced(activations: Mapping[str, Observation]) -> list[str]:
     return [f"Not observed, as its output has no place in the text: {', '.join(sites)}."]
 
 
-def _too_few(units: int) -> list[str]:
-    if units > 1:
+def _too_few(experiment: OutlierExperiment) -> list[str]:
+    if len({row.unit for row in experiment.tallies[ORIGINAL].rows}) > 1:
         return []
     return ["There is one document (or block) only, and so no interval: give several documents."]

@@ -240,14 +240,14 @@ class Generation:
 
 @dataclass(frozen=True)
 class Activations:
-    """Extremes of what flowed through a model while it read the windows.
+    """Extremes of what flowed through a model while it read the windows; in `predict` the prompts.
 
     Attributes:
         max_abs: Largest magnitude at any site.
         max_abs_site: The site.
-        max_kurtosis: Largest Pearson kurtosis of a site, over all positions of all windows.
+        max_kurtosis: Largest Pearson kurtosis of a site, over all positions that were read.
         max_kurtosis_site: The site.
-        massive_count: Massive activations in the residual stream, over all blocks and windows.
+        massive_count: Massive activations in the residual stream, over all blocks and texts read.
     """
 
     max_abs: float | None
@@ -262,7 +262,7 @@ class Variant:
     """Everything measured of one variant, of one control, or of the original.
 
     Attributes:
-        likelihood: How well it predicts the text.
+        likelihood: How well it predicts the text; None after `predict`, which scores none.
         edit: What was done to the weights; None for the original.
         versus_original: Differences to the original; None for the original.
         versus_control: Differences to the controls; None where there are none.
@@ -271,7 +271,7 @@ class Variant:
         activations: What flowed through it; None where it was not observed.
     """
 
-    likelihood: Likelihood
+    likelihood: Likelihood | None = None
     edit: Edit | None = None
     versus_original: VersusOriginal | None = None
     versus_control: VersusControl | None = None
@@ -287,8 +287,8 @@ class Results:
         schema_version: Version of this schema.
         run: How the results were made.
         model: The original.
-        data: The text that was scored.
-        noise_floor: The original measured against itself.
+        data: The text that was scored; None after `predict`, which scores none.
+        noise_floor: The original measured against itself; None likewise.
         variants: By name, ``original`` among them.
         controls: By name, ``<variant>-control-<i>``.
         warnings: What a reader should know before believing a figure, one sentence each.
@@ -297,8 +297,8 @@ class Results:
     schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
     run: Run
     model: Model
-    data: Data
-    noise_floor: NoiseFloor
+    data: Data | None
+    noise_floor: NoiseFloor | None
     variants: dict[str, Variant]
     controls: dict[str, Variant] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

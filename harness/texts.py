@@ -78,10 +78,12 @@ def foreign_metrics(
     Returns:
         Figures by model, and a sentence for each metric that failed.
     """
-    from harness.scoring.text_metrics import compute_metric
-
     figures: dict[str, dict[str, float | None]] = {name: {} for name in texts}
     problems: list[str] = []
+    if not metrics:
+        return figures, problems
+    from harness.scoring.text_metrics import compute_metric
+
     for metric in metrics:
         for name, written in texts.items():
             numbers = sorted(written.keys() & texts[original].keys())

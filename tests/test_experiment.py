@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -481,8 +482,9 @@ def test_texts_are_those_of_an_edited_copy(
     options = {"variants": VARIANTS, "generation": Generation(max_new_tokens=6)}
     data = {"max_length": LENGTH, "prompts": PROMPTS, "prompt_batch_size": 3}
     ran = run(folders(family), corpus, tmp_path, command="predict", model=options, **data)
-    assert ran.recorder.results is None
+    assert ran.results.data is ran.results.noise_floor is None
     for name in ("original", *VARIANTS):
+        assert ran.results.variants[name].likelihood is None
         model = edited(tiny_model(family), name)
         for number, prompt in enumerate(PROMPTS):
             ids = tiny_tokenizer()(prompt)["input_ids"]
@@ -498,6 +500,25 @@ def test_texts_are_those_of_an_edited_copy(
         json.loads(line) for line in (ran.folder / "generations.jsonl").read_text().splitlines()
     ]
     assert [row["prompt"] for row in rows] == [p for p in PROMPTS for _ in range(len(VARIANTS) + 2)]
+    # The figures of the texts are those that validate gives, and both files are read back.
+    assert from_json((ran.folder / "results.json").read_text()) == ran.results
+    validated = run(folders(family), corpus, tmp_path, model=options, **data).results
+    for name, record in (validated.variants | validated.controls).items():
+        ours = (ran.results.variants | ran.results.controls)[name]
+        assert (ours.generation, ours.edit) == (record.generation, record.edit)
+
+
+def test_a_models_own_settings_do_not_change_how_many_texts_there_are(
+    folders: Any, corpus: Path, tmp_path: Path
+) -> None:
+    options = {"generation": Generation(max_new_tokens=6)}
+    data = {"max_length": LENGTH, "prompts": PROMPTS, "command": "predict"}
+    plain = run(folders("llama"), corpus, tmp_path, model=options, **data)
+    folder = shutil.copytree(folders("llama"), tmp_path / "asks-for-more")
+    own = {"num_beams": 3, "num_return_sequences": 3, "do_sample": True, "temperature": 9.0}
+    (folder / "generation_config.json").write_text(json.dumps(own))
+    ran = run(folder, corpus, tmp_path, model=options, **data)
+    assert ran.experiment.texts == plain.experiment.texts
 
 
 @pytest.mark.parametrize("limit", [{"limit_val_batches": 1}, {"fast_dev_run": True}], ids=str)

@@ -15,6 +15,7 @@ ROOT = Path(harness.__file__).parent
 ORDER = [
     "errors",
     "console",
+    "memory",
     "outliers",
     "probes",
     "results",
@@ -87,9 +88,9 @@ def test_every_room_has_its_place_in_the_order() -> None:
     assert {layer(path) for path in SOURCES} - {"__init__"} == set(ORDER)
 
 
-@pytest.mark.parametrize("room", ["outliers", "probes"])
-def test_the_lowest_rooms_need_only_torch(room: str) -> None:
-    allowed = set(sys.stdlib_module_names) | {"torch", "harness"}
+@pytest.mark.parametrize(("room", "needs"), [("outliers", set()), ("probes", {"numpy", "numba"})])
+def test_the_lowest_rooms_need_little_but_torch(room: str, needs: set[str]) -> None:
+    allowed = set(sys.stdlib_module_names) | {"torch", "harness"} | needs
     for path in (ROOT / room).glob("*.py"):
         roots = {name.split(".")[0] for name in imported(path, typing_only=True)}
         assert roots <= allowed, path

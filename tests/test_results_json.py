@@ -210,7 +210,7 @@ def test_what_is_not_json_is_refused(text: str) -> None:
         ("run__partial", 0),
         ("run__world_size", True),
         ("model__class", ...),
-        ("variants__zeroed__likelihood", None),
+        ("variants__zeroed__likelihood", 3),
         ("variants__zeroed__likelihood__nll", "2.0"),
         ("variants__zeroed__versus_original__delta_nll_ci95", [0.1]),
         ("variants__zeroed__edit__by_module_class", [["Linear", 2]]),

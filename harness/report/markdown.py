@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report.tables import header, number, rows, sentences, text_header, text_rows, title
+from harness.report.tables import Table, number, sentences, tables, title
 from harness.results import Results
 
 _HOW_TO_READ = """\
@@ -35,36 +35,47 @@ def markdown(results: Results) -> str:
     Args:
         results: What was measured.
     """
-    run, model, data = results.run, results.model, results.data
+    run, model = results.run, results.model
     lines = [
         f"# {run.name}, version {run.version}",
         "",
-        f"`{run.command}` of **{title(results)}**, split {data.split} ({model.class_name}, "
-        f"{model.parameters:,} parameters, {model.dtype}): "
-        f"{data.tokens:,} scored tokens in {data.windows:,} windows of {data.documents:,} "
-        f"documents (max_length {data.max_length}, stride {data.stride}, join {data.join}, "
-        f"bos {data.bos}). {run.duration_seconds:.0f} seconds."
+        f"`{run.command}` of **{title(results)}** ({model.class_name}, {model.parameters:,} "
+        f"parameters, {model.dtype}){_extent(results)}. {run.duration_seconds:.0f} seconds."
         + (" **Partial**: only a part of the split was scored." if run.partial else ""),
         "",
-        _line(header(results)),
-        _line(["---", *["---:"] * (len(header(results)) - 1)]),
-        *(_line([cell.strip() for cell in row.cells]) for row in rows(results)),
-        "",
-        *_looked_at(results),
+        *(line for table in tables(results) for line in _table(table)),
         *(f"- {sentence}" for sentence in sentences(results)),
-        "- Noise floor, the original scored again on the first eight batches: "
-        f"Δnll {number(results.noise_floor.delta_nll)}, "
-        f"KL {number(results.noise_floor.kl_mean)}.",
+        *_noise_floor(results),
         "",
         _HOW_TO_READ,
     ]
     return "\n".join(lines)
 
 
-def _looked_at(results: Results) -> list[str]:
-    lines = [_line([cell.strip() for cell in row.cells]) for row in text_rows(results)]
-    names = text_header(results)
-    return [_line(names), _line(["---", *["---:"] * (len(names) - 1)]), *lines, ""] if lines else []
+def _extent(results: Results) -> str:
+    data = results.data
+    if data is None:
+        return ""
+    return (
+        f": split {data.split}, {data.tokens:,} scored tokens in {data.windows:,} windows of "
+        f"{data.documents:,} documents (max_length {data.max_length}, stride {data.stride}, "
+        f"join {data.join}, bos {data.bos})"
+    )
+
+
+def _table(table: Table) -> list[str]:
+    lines = [_line([cell.strip() for cell in row.cells]) for row in table.rows]
+    return [_line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)]), *lines, ""]
+
+
+def _noise_floor(results: Results) -> list[str]:
+    floor = results.noise_floor
+    if floor is None:
+        return []
+    return [
+        "- Noise floor, the original scored again on the first eight batches: "
+        f"Δnll {number(floor.delta_nll)}, KL {number(floor.kl_mean)}."
+    ]
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,53 @@ class Row:
     control: bool = False
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of what was measured.
+
+    Attributes:
+        caption: What it is about.
+        header: Names of the columns.
+        rows: Its lines.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: list[Row]
+
+
+def tables(results: Results) -> list[Table]:
+    """The tables in which there is something to show."""
+    about = title(results)
+    scored, looked_at = about, _looked_at(results)
+    if data := results.data:
+        extent = f"{data.tokens:,} tokens in {data.documents:,} documents"
+        scored = f"{about}, {data.split}: {extent}"
+    else:
+        looked_at = f"{about}: {looked_at}"
+    found = (
+        Table(scored, header(results), rows(results)),
+        Table(looked_at, text_header(results), text_rows(results)),
+        Table("further metrics of the texts", metric_header(results), metric_rows(results)),
+    )
+    return [table for table in found if table.rows]
+
+
+def _looked_at(results: Results) -> str:
+    counts = [v.generation.prompts for v in results.variants.values() if v.generation]
+    written = f"texts after {counts[0]} prompt{'s' * (counts[0] != 1)}" if counts else ""
+    observed = "activations" if any(v.activations for v in results.variants.values()) else ""
+    return ", and ".join(part for part in (written, observed) if part)
+
+
 def title(results: Results) -> str:
-    """Which model on which text; folders and files by their last name."""
+    """Which model, and on which text; folders and files by their last name."""
+    model = _short(results.model.pretrained)
+    if results.data is None:
+        return model
     dataset = results.data.dataset
     texts = [dataset] if isinstance(dataset, str) else dataset
-    return f"{_short(results.model.pretrained)} on {', '.join(map(_short, texts))}"
+    return f"{model} on {', '.join(map(_short, texts))}"
 
 
 def _short(name: str) -> str:
@@ -41,8 +84,10 @@ def header(results: Results) -> tuple[str, ...]:
 
 
 def rows(results: Results) -> list[Row]:
-    """The original, then each variant followed by the mean of its controls."""
+    """The original, then each variant followed by the mean of its controls; none unscored."""
     table: list[Row] = []
+    if results.data is None:
+        return table
     for name, variant in results.variants.items():
         table.append(Row((name, *_cells(variant))))
         if variant.versus_control is not None:
@@ -64,14 +109,39 @@ def text_header(results: Results) -> tuple[str, ...]:
 
 def text_rows(results: Results) -> list[Row]:
     """The original, then each variant and its first control; none where nothing was looked at."""
-    table: list[Row] = []
+    looked_at = any(v.generation or v.activations for v in results.variants.values())
+    leaders = _with_first_controls(results) if looked_at else []
+    return [Row((name, *_text_cells(record)), control) for name, record, control in leaders]
+
+
+def _with_first_controls(results: Results) -> Iterator[tuple[str, Variant, bool]]:
     for name, variant in results.variants.items():
-        table.append(Row((name, *_text_cells(variant))))
+        yield name, variant, False
         control = results.controls.get(f"{name}-control-0")
         if control is not None:
-            table.append(Row(("  control", *_text_cells(control)), control=True))
-    looked_at = any(v.generation or v.activations for v in results.variants.values())
-    return table if looked_at else []
+            yield "  control", control, True
+
+
+def metric_header(results: Results) -> tuple[str, ...]:
+    """Names of the columns of the third table: figures of the metrics that the user named."""
+    return ("variant", *_metrics(results))
+
+
+def metric_rows(results: Results) -> list[Row]:
+    """The original, then each variant and its first control; none where no metric was named."""
+    names = _metrics(results)
+    if not names:
+        return []
+    return [
+        Row((label, *(number(record.generation.metrics.get(name)) for name in names)), control)
+        for label, record, control in _with_first_controls(results)
+        if record.generation is not None
+    ]
+
+
+def _metrics(results: Results) -> tuple[str, ...]:
+    written = [variant.generation for variant in results.variants.values() if variant.generation]
+    return tuple(dict.fromkeys(name for text in written for name in text.metrics))
 
 
 def sentences(results: Results) -> list[str]:
@@ -98,7 +168,7 @@ def _verdict(name: str, variant: Variant) -> str | None:
 
 def _cells(variant: Variant) -> tuple[str, ...]:
     entries = NOTHING if variant.edit is None else f"{variant.edit.entries:,}"
-    perplexity = number(variant.likelihood.perplexity)
+    perplexity = number(_perplexity(variant))
     change = variant.versus_original
     if change is None:
         return (entries, perplexity, NOTHING, NOTHING, NOTHING, NOTHING)
@@ -117,7 +187,7 @@ def _control_cells(controls: list[Variant], against: VersusControl) -> tuple[str
     return (
         f"  {against.controls} controls" if against.controls > 1 else "  1 control",
         f"{controls[0].edit.entries:,}" if controls[0].edit else NOTHING,
-        number(_mean([control.likelihood.perplexity for control in controls])),
+        number(_mean([_perplexity(control) for control in controls])),
         signed(against.delta_nll, against.delta_nll_ci95),
         number(_mean([change.kl_mean for change in versus])),
         share(_mean([change.top1_agreement for change in versus])),
@@ -137,6 +207,10 @@ def _text_cells(variant: Variant) -> tuple[str, ...]:
     if flow is None:
         return (*written, *(NOTHING,) * 3)
     return (*written, number(flow.max_abs), number(flow.max_kurtosis), f"{flow.massive_count:,}")
+
+
+def _perplexity(variant: Variant) -> float | None:
+    return variant.likelihood.perplexity if variant.likelihood else None
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -165,12 +165,13 @@ class ActivationStatistics(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes the statistics of a step, and adds those of windows to the run's."""
+        """Writes the statistics of a step, and adds those of what is read to the run's."""
         experiment = _experiment(pl_module)
         if experiment.observer is None:
             return
         self._keep(trainer, experiment, _step(batch))
-        if isinstance(batch, WindowBatch):
+        # Prompts count for a run that reads nothing else.
+        if isinstance(batch, WindowBatch) or trainer.state.fn == "predict":
             for variant, observation in experiment.observed.items():
                 total = self.totals.setdefault(variant, Observation())
                 total.unplaced |= observation.unplaced

@@ -60,18 +60,19 @@ def final_metrics(record: results.Variant) -> dict[str, float]:
     Args:
         record: What was measured of a variant, or of the original.
     """
-    versus, text, flow = record.versus_original, record.generation, record.activations
+    scored, versus = record.likelihood, record.versus_original
+    text, flow = record.generation, record.activations
     figures = {
-        "final/nll": record.likelihood.nll,
-        "final/perplexity": record.likelihood.perplexity,
-        "final/delta_nll": versus.delta_nll if versus else 0.0,
-        "final/kl_mean": versus.kl_mean if versus else 0.0,
-        "final/top1_agreement": versus.top1_agreement if versus else 1.0,
+        "final/nll": scored.nll if scored else None,
+        "final/perplexity": scored.perplexity if scored else None,
+        "final/delta_nll": versus.delta_nll if versus else _of_original(scored, 0.0),
+        "final/kl_mean": versus.kl_mean if versus else _of_original(scored, 0.0),
+        "final/top1_agreement": versus.top1_agreement if versus else _of_original(scored, 1.0),
         "final/seq_rep_4": text.seq_rep_4 if text else None,
         "final/distinct_2": text.distinct_2 if text else None,
         "final/diversity": text.diversity if text else None,
         "final/loop_rate": text.loop_rate if text else None,
-        "final/identical_to_original": _identical(versus, text),
+        "final/identical_to_original": _identical(record),
         "final/max_abs": flow.max_abs if flow else None,
         "final/max_kurtosis": flow.max_kurtosis if flow else None,
         "final/massive_count": flow.massive_count if flow else None,
@@ -79,9 +80,12 @@ def final_metrics(record: results.Variant) -> dict[str, float]:
     return {tag: math.nan if value is None else float(value) for tag, value in figures.items()}
 
 
-def _identical(
-    versus: results.VersusOriginal | None, text: results.Generation | None
-) -> float | None:
-    if text is None:
+def _of_original(scored: results.Likelihood | None, value: float) -> float | None:
+    """What compares the original with itself, where anything was scored at all."""
+    return None if scored is None else value
+
+
+def _identical(record: results.Variant) -> float | None:
+    if record.generation is None:
         return None
-    return 1.0 if versus is None else text.identical_to_original
+    return 1.0 if record.edit is None else record.generation.identical_to_original

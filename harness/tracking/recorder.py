@@ -32,7 +32,7 @@ class RunRecorder(Callback):
 
     Args:
         name: Name of the experiment, a folder below save_dir. Null: the last part of the model's
-            name.
+            name, or the model_type of model.architecture.
         save_dir: Folder of all runs.
     """
 
@@ -67,7 +67,10 @@ class RunRecorder(Callback):
             return
         self._began = time.monotonic()
         experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
-        name = self.name or Path(experiment.source.name).name
+        source = experiment.source
+        # What is made from an architecture is no pretrained model, whose name it would get.
+        kind = str(source.config.model_type) if source.architecture else source.name
+        name = self.name or Path(kind).name
         self.folder = RunFolder(self.save_dir, name)
         if self._config is not None:
             (self.folder.path / "config.yaml").write_text(self._config, encoding="utf-8")
@@ -139,14 +142,15 @@ class RunRecorder(Callback):
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the results of `validate` and `test`."""
+        """Writes the results of `validate`, `test` and `predict`."""
         if trainer.state.fn in (None, "fit") or self.folder is None:
             return
         experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
         command = trainer.state.fn.value
-        corpus = trainer.datamodule.corpus(command)  # type: ignore[attr-defined]
+        corpus = None if command == "predict" else trainer.datamodule.corpus(command)  # type: ignore[attr-defined]
         self._save_patches(experiment)
-        scored = len(experiment.tallies[ORIGINAL].rows)
+        windows = len(experiment.tallies[ORIGINAL].rows)
+        prompts = len(experiment.texts[ORIGINAL])
         run = results.Run(
             name=self.folder.name,
             version=self.folder.version,
@@ -155,8 +159,8 @@ class RunRecorder(Callback):
             world_size=trainer.world_size,
             precision=str(trainer.precision),
             duration_seconds=round(time.monotonic() - self._began, 3),
-            partial=scored < corpus.record.windows
-            or len(experiment.texts[ORIGINAL]) < len(self._prompts(trainer)),
+            partial=prompts < len(self._prompts(trainer))
+            or (corpus is not None and windows < corpus.record.windows),
             confidence=experiment.confidence,
             resamples=experiment.resamples,
         )
@@ -171,13 +175,7 @@ class RunRecorder(Callback):
         self._set_status("complete")
 
     on_test_end = on_validation_end
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes what the models wrote."""
-        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
-        self._save_patches(experiment)
-        self._save_texts(trainer, experiment)
-        self._set_status("complete")
+    on_predict_end = on_validation_end
 
     def _save_texts(self, trainer: Trainer, experiment: OutlierExperiment) -> None:
         prompts = self._prompts(trainer)
@@ -194,15 +192,16 @@ class RunRecorder(Callback):
         return texts
 
     def _save(
-        self, measured: results.Results, experiment: OutlierExperiment, corpus: Corpus
+        self, measured: results.Results, experiment: OutlierExperiment, corpus: Corpus | None
     ) -> None:
         assert self.folder is not None
         folder = self.folder.path
         (folder / "results.json").write_text(to_json(measured), encoding="utf-8")
         (folder / "report.md").write_text(report.markdown(measured), encoding="utf-8")
-        names = [*measured.variants, *measured.controls]
-        path = folder / "documents.parquet"
-        report.save_documents(path, experiment.tallies, corpus.units, names)
+        if corpus is not None:
+            names = [*measured.variants, *measured.controls]
+            path = folder / "documents.parquet"
+            report.save_documents(path, experiment.tallies, corpus.units, names)
 
     def _save_patches(self, experiment: OutlierExperiment) -> None:
         if self.folder is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from harness.results import (
     Data,
     Edit,
+    Generation,
     Likelihood,
     Model,
     NoiseFloor,
@@ -57,4 +60,43 @@ def make_results() -> Results:
             "sigma5-control-1": variant(98.0, 1_243, versus(0.1, None, 0.5, 4e-4, 0.99)),
         },
         ("none: selects nothing, so this variant is the original.",),
+    )
+
+
+def make_predicted() -> Results:
+    """What `predict` leaves: texts, and a metric that could not be had of the control's."""
+    written = {
+        "seq_rep_4": 0.25,
+        "distinct_2": 0.6,
+        "diversity": 0.5,
+        "loop_rate": 0.1,
+        "tokens": 80,
+        "prompts": 2,
+        "broken": 0,
+        "ci95": {"seq_rep_4": (0.2, 0.3)},
+    }
+    original = Generation(**written, metrics={"words": 12.0})
+    departed = dataclasses.replace(
+        original,
+        seq_rep_4=0.5,
+        diversity=0.25,
+        loop_rate=0.2,
+        identical_to_original=0.75,
+        ci95={"seq_rep_4": (0.4, 0.6)},
+        metrics={"words": 11.0},
+    )
+    control = dataclasses.replace(original, identical_to_original=1.0, metrics={"words": None})
+    edit = Edit("criterion", "Zero()", 1_243, 0.1, {"Linear": 1_243}, None, False)
+    results = make_results()
+    return dataclasses.replace(
+        results,
+        run=dataclasses.replace(results.run, command="predict"),
+        data=None,
+        noise_floor=None,
+        variants={
+            "original": Variant(generation=original),
+            "sigma5": Variant(edit=edit, generation=departed),
+        },
+        controls={"sigma5-control-0": Variant(edit=edit, generation=control)},
+        warnings=(),
     )

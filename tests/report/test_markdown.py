@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 from harness.report import markdown
-from tests.report.made import make_results
+from tests.report.made import make_predicted, make_results
 
 
 def test_the_report_says_what_was_measured() -> None:
     lines = markdown(make_results()).splitlines()
     assert lines[0] == "# mine, version 3"
     assert lines[2] == (
-        "`validate` of **llama on a.txt**, split all (LlamaForCausalLM, 2,600,000 parameters, "
-        "float32): 33,058 scored tokens in 120 windows of 24 documents (max_length 256, "
+        "`validate` of **llama on a.txt** (LlamaForCausalLM, 2,600,000 parameters, float32): "
+        "split all, 33,058 scored tokens in 120 windows of 24 documents (max_length 256, "
         "stride 128, join document, bos start). 12 seconds."
     )
     table = [line for line in lines if line.startswith("|")]
@@ -27,6 +27,28 @@ def test_the_report_says_what_was_measured() -> None:
     assert "- none: selects nothing, so this variant is the original." in lines
     noise = "- Noise floor, the original scored again on the first eight batches: Δnll 0, KL –."
     assert noise in lines
+
+
+def test_the_report_of_texts_alone() -> None:
+    lines = markdown(make_predicted()).splitlines()
+    assert lines[2] == (
+        "`predict` of **llama** (LlamaForCausalLM, 2,600,000 parameters, float32). 12 seconds."
+    )
+    table = [line for line in lines if line.startswith("|")]
+    assert table == [
+        "| variant | seq-rep-4 [95 %] | diversity | loops % | same % | max \\|x\\| | kurtosis "
+        "| massive |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| original | 0.250 [0.20, 0.30] | 0.5 | 10.0 | – | – | – | – |",
+        "| sigma5 | 0.500 [0.40, 0.60] | 0.25 | 20.0 | 75.0 | – | – | – |",
+        "| control | 0.250 [0.20, 0.30] | 0.5 | 10.0 | 100.0 | – | – | – |",
+        "| variant | words |",
+        "| --- | ---: |",
+        "| original | 12 |",
+        "| sigma5 | 11 |",
+        "| control | – |",
+    ]
+    assert not any("Noise floor" in line for line in lines)
 
 
 def test_a_part_of_the_split_is_marked() -> None:
