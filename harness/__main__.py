@@ -7,12 +7,18 @@ import sys
 # the demo five times slower. OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from harness.cli import main
+from harness.console import interrupted
 
 
 def run() -> None:
     """Runs the command line and exits with its status."""
-    sys.exit(main())
+    try:
+        # Here, since it takes seconds in which the user can think better of it.
+        from harness.cli import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(interrupted())
 
 
 if __name__ == "__main__":

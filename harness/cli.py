@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,15 +15,18 @@ import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, instantiate_class
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from harness import report
-from harness.console import quiet
+from harness.console import interrupted, quiet
 from harness.data import OPENINGS, TextDataModule, absolute_paths
 from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
 from harness.refusal import arguments_given, check_file, flatten, one_line
 from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
+from harness.tracking.progress import StepProgressBar
 
 # Plain dicts: defaults that are objects could not be written to config.yaml and replayed.
 DEFAULTS: dict[str, Any] = {
@@ -41,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "trainer.logger": {"class_path": "harness.tracking.RunLogger"},
 }
 TRAINER_DEFAULTS = {"use_distributed_sampler": False, "enable_model_summary": False}
+_GROUPS = ("trainer", "model", "data", "run", "activations", "activations.sites")
 
 
 class Parser(LightningArgumentParser):
@@ -48,7 +54,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the line and exits with status 2."""
-        raise SystemExit(refuse(one_line(message, _given(sys.argv[1:])))) from ex
+        keys = [action.dest for action in self._actions]
+        raise SystemExit(refuse(one_line(message, _given(sys.argv[1:]), keys))) from ex
 
 
 class HarnessCLI(LightningCLI):
@@ -89,11 +96,17 @@ class HarnessCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer; what it refuses is refused as any other input."""
+        own = self._get(self.config_init, "trainer").callbacks
+        own = own if isinstance(own, list) else [own]
+        chosen = any(isinstance(callback, ProgressBar) for callback in own)
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             given = {key: value for key, value in _given(sys.argv[1:]).items() if "trainer." in key}
             raise ConfigError("trainer", given, " ".join(str(error).split())) from error
+        if not chosen:
+            _show_steps(trainer)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Gives the recorder what only the command line knows."""
@@ -104,35 +117,62 @@ class HarnessCLI(LightningCLI):
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Trains; a checkpoint to go on from is read without running any code in it."""
-        self.trainer.fit(model, weights_only=True, **kwargs)
+        with self._interruptible():
+            self.trainer.fit(model, weights_only=True, **kwargs)
+
+    def validate(self, model: LightningModule, **kwargs: Any) -> None:
+        """Measures on the validation split."""
+        with self._interruptible():
+            self.trainer.validate(model, **kwargs)
+
+    def test(self, model: LightningModule, **kwargs: Any) -> None:
+        """Measures on the test split."""
+        with self._interruptible():
+            self.trainer.test(model, **kwargs)
+
+    def predict(self, model: LightningModule, **kwargs: Any) -> None:
+        """Generates; what was written is kept by the experiment, not returned."""
+        with self._interruptible():
+            self.trainer.predict(model, return_predictions=False, **kwargs)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Gives the exits that Lightning makes of signals their status, and a word to the user."""
+        try:
+            yield
+        except SystemExit as stop:
+            status = 143 if isinstance(stop, SIGTERMException) else 130
+            if status == 130 and not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
+            if self.trainer.is_global_zero:
+                folder = self.recorder.folder
+                interrupted(folder and folder.path)
+            raise SystemExit(status) from None
 
     def before_fit(self) -> None:
         """Training saves its checkpoints in the layout of Hugging Face too."""
         self._callbacks.append(HuggingFaceCheckpoint(self.recorder))
 
     def after_validate(self) -> None:
-        """Shows the table, and says where everything is."""
-        if self.recorder.results is not None:
-            report.show(self.recorder.results)
-            report.show_side_by_side(self.recorder.rows)
+        """Shows the tables and a few texts, and says where everything is."""
+        self._show(texts=2)
         self._say_where("report.md")
 
     after_test = after_validate
 
-    def predict(self, model: LightningModule, **kwargs: Any) -> None:
-        """Generates; what was written is kept by the experiment, not returned."""
-        self.trainer.predict(model, return_predictions=False, **kwargs)
-
     def after_predict(self) -> None:
-        """Shows a few texts side by side, and says where all are."""
-        report.show_side_by_side(self.recorder.rows, most=3)
-        for sentence in self.model.caveats.sentences:
-            print(sentence)
+        """Shows a few texts more, and says where all are."""
+        self._show(texts=3)
         self._say_where("generations.jsonl")
 
     def after_fit(self) -> None:
         """Says where the checkpoints are."""
         self._say_where("checkpoints")
+
+    def _show(self, texts: int) -> None:
+        if self.recorder.results is not None:
+            report.show(self.recorder.results)
+            report.show_side_by_side(self.recorder.rows, most=texts)
 
     @property
     def recorder(self) -> RunRecorder:
@@ -153,12 +193,15 @@ def main() -> int:
     """Runs the command line of this process.
 
     Returns:
-        Exit status: 0 when done, 2 for input that is refused.
+        Exit status: 0 when done, 2 for input that is refused, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: With status 130 or 143 when a signal ends the run.
     """
     quiet()
     try:
         for file in _files(sys.argv[1:]):
-            check_file(file)
+            check_file(file, _GROUPS)
         HarnessCLI(
             OutlierExperiment,
             TextDataModule,
@@ -172,6 +215,8 @@ def main() -> int:
         )
     except ConfigError as error:
         return refuse(str(error))
+    except KeyboardInterrupt:
+        return interrupted()
     return 0
 
 
@@ -191,11 +236,22 @@ def _construct(key: str, spec: Namespace | None) -> None:
         raise error.under(key) from None
 
 
+def _show_steps(trainer: Trainer) -> None:
+    """Puts our progress bar in the place of Lightning's; where there is none, there stays none."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for place, callback in enumerate(callbacks):
+        if isinstance(callback, ProgressBar):
+            callbacks[place] = StepProgressBar()
+
+
 def _check_fit(config: Namespace) -> None:
     trainer, checkpoint = config.trainer, config.ckpt_path
-    ends = trainer.max_epochs, trainer.max_time, trainer.fast_dev_run or None
-    if trainer.max_steps == -1 and not any(end is not None for end in ends):
-        reason = "say how long to train, by this or by trainer.max_epochs or trainer.max_time"
+    ends = trainer.max_steps != -1, trainer.max_epochs not in (None, -1), trainer.fast_dev_run
+    if not any(ends):
+        reason = (
+            "say how long to train, by this or by trainer.max_epochs: the learning rate falls over "
+            "a known number of steps"
+        )
         raise ConfigError("trainer.max_steps", trainer.max_steps, reason)
     if checkpoint is None:
         return
@@ -213,7 +269,8 @@ def _make_absolute(config: Namespace) -> None:
         if not isinstance(value, str) or value in ("", "demo"):
             return value
         path = Path(value).expanduser()
-        return str(path.resolve()) if path.exists() else value
+        # Unlike that of Path, this takes a sentence too long to be the name of a file.
+        return str(path.resolve()) if os.path.exists(path) else value
 
     for key in ("model.pretrained", "model.tokenizer", "ckpt_path"):
         if key in config:

@@ -28,3 +28,16 @@ def quiet() -> None:
 def note(line: str) -> None:
     """Says on stderr what a user should know though nothing is wrong."""
     print(f"note: {line}", file=sys.stderr)
+
+
+def interrupted(folder: object = None) -> int:
+    """Says on stderr that the user stopped a run, and returns the exit status for it.
+
+    Args:
+        folder: Where what was measured so far lies; None where nothing was.
+    """
+    so_far = "before anything was measured"
+    if folder is not None:
+        so_far = f"what was measured so far lies in {folder}"
+    print(f"interrupted: {so_far}", file=sys.stderr)
+    return 130

@@ -120,6 +120,8 @@ class OutlierExperiment(LightningModule):
         """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
         self.source.check()
         if self.generation is not None and stage != "fit":
+            vocabulary = self.source.config.get_text_config().vocab_size
+            self.generation.rehearse("model.generation", vocabulary)
             self.metrics = self.generation.load_metrics("model.generation")
         if stage != "fit":
             check_scopes(self.variant_configs, self.source.skeleton())

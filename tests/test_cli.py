@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from pyarrow import parquet
 
+from harness.__main__ import run as run_module
 from harness.cli import main
+from harness.experiment import OutlierExperiment
 from tests.tiny import save_tiny
 
 ROOT = Path(__file__).parent.parent
@@ -149,8 +155,8 @@ BAD = [
     (["--model.variants.new.patch=no.safetensors"], "model.variants.new.patch='no.safetensors'"),
     (["--model.nothing=1"], "model.nothing: no such key"),
     (["--model.dtype=float8"], "model.dtype='float8': must be one of auto, float32"),
-    (["--model.resamples=0"], "model.resamples='0': must be above 0"),
-    (["--model.confidence=1"], "model.confidence='1': must be above 0 and below 1"),
+    (["--model.resamples=0"], "model.resamples='0': must be a whole number from 1"),
+    (["--model.confidence=1"], "model.confidence='1': must be a number above 0 and"),
     (["--data.batch_size=0"], "data.batch_size=0: give a whole number from 1 on"),
     (["--data.max_length=65"], "data.max_length=65: beyond the 64 positions"),
     (["--data.max_length=32", "--data.stride=33"], "data.stride=33: above data.max_length=32"),
@@ -160,6 +166,19 @@ BAD = [
     (["--model.pretrained=./nowhere"], "model.pretrained='./nowhere': no such folder"),
     (["--model.tokenizer=./nowhere"], "model.tokenizer='./nowhere': no such folder"),
     (["--run.name=a/b"], "run.name='a/b': must be the name of one folder"),
+    (["--model.confidence=x"], "model.confidence='x': must be a number above 0 and below 1"),
+    (["--model.training.learning_rate=x"], "training.learning_rate='x': must be a number above 0"),
+    (["--model.training.weight_decay=-1"], "training.weight_decay='-1': must be a number from 0"),
+    (["--model.variants.new=3"], "model.variants.new='3': must be a mapping"),
+    (["--model.variants.zeroed.scope=3"], "model.variants.zeroed.scope='3': must be a mapping"),
+    (["--data.max_length=x"], "data.max_length='x': must be a whole number, or null"),
+    (["--data.splits={fit: 3}"], "data.splits.fit=3: must be text, in quotes"),
+    (["--model=x"], "model='x': must be a mapping of pretrained, revision, dtype,"),
+    (["-c", "null.yaml"], "model=None: must be a mapping, in null.yaml; --help lists its keys"),
+    (["-c", "three.yaml"], "activations.sites=[1, 2]: must be a mapping, in three.yaml; --help"),
+    (["--activations.sites={bogus: 1}"], "activations.sites.bogus: no such key; --help lists"),
+    (["-c", "bogus.yaml"], "model.bogus: no such key; --help lists the keys"),
+    (["stray"], "argument='stray': belongs to no option"),
     (["--trainer.accelerator=nonsense"], "'trainer.accelerator': 'nonsense'}: You selected an inv"),
     (["--run.name=.."], "run.name='..': must be the name of one folder"),
     (["-c", "no.yaml"], "no.yaml': no such file"),
@@ -171,6 +190,9 @@ def test_bad_input_gets_one_line_and_status_2(
     run: Run, tiny: list[str], arguments: list[str], says: str
 ) -> None:
     Path("empty.txt").touch()
+    Path("bogus.yaml").write_text("model: {bogus: 1}\n")
+    Path("null.yaml").write_text("model:\n")
+    Path("three.yaml").write_text("activations: {sites: [1, 2]}\n")
     status, out, err = run("validate", *tiny, *arguments)
     assert status == 2
     assert out == ""
@@ -192,7 +214,9 @@ def test_a_patch_of_another_model_is_refused(run: Run, tiny: list[str], tmp_path
     assert not Path("logs/other").exists()
 
 
-def test_fit_trains_from_scratch(run: Run, llama_folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def fit(llama_folder: Path, tmp_path: Path) -> list[str]:
+    """A training from scratch that takes a moment."""
     text = tmp_path / "text.txt"
     text.write_text("the same few words again and again, " * 200)
     architecture = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16}
@@ -204,10 +228,23 @@ def test_fit_trains_from_scratch(run: Run, llama_folder: Path, tmp_path: Path) -
             "training": {"learning_rate": 1e-2, "warmup_steps": 2},
         },
         "data": {"dataset": str(text), "batch_size": 4},
-        "trainer": {"max_steps": 30, "val_check_interval": 15, "enable_progress_bar": False},
+        "trainer": {"max_steps": 30, "val_check_interval": 15, "log_every_n_steps": 5},
     }
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump(tree))
-    status, out, err = run("fit", "-c", "fit.yaml", "--run.name=mine")
+    return ["-c", "fit.yaml", "--run.name=mine"]
+
+
+SILENT = "--trainer.enable_progress_bar=false"
+
+
+def test_a_training_from_scratch_is_named_after_its_architecture(run: Run, fit: list[str]) -> None:
+    assert run("fit", *fit[:2], SILENT, "--trainer.max_steps=1")[0] == 0
+    assert (Path("logs/llama/version_0") / "status").read_text() == "complete\n"
+
+
+def test_fit_trains_from_scratch(run: Run, fit: list[str], tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    status, out, err = run("fit", *fit, SILENT)
     assert status == 0
     assert err.count(f"note: data.dataset='{text}' is read whole, so validation runs on") == 1
     folder = Path("logs/mine/version_0")
@@ -217,6 +254,115 @@ def test_fit_trains_from_scratch(run: Run, llama_folder: Path, tmp_path: Path) -
     options = [f"--model.pretrained={trained}", f"--data.dataset={text}", "--run.name=trained"]
     assert run("validate", *options, "--trainer.enable_progress_bar=false")[0] == 0
     assert results(0, "trained")["variants"]["original"]["likelihood"]["nll"] < 4.0
+
+
+def test_a_training_is_shown_by_its_steps_in_80_columns(
+    run: Run, fit: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    # Two batches make a step, and several epochs the training.
+    more = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=1.0"]
+    status, out, _ = run("fit", *fit, *more)
+    assert status == 0
+    figures = r"loss: \d\.\d{3} val nll: \d\.\d{3}"
+    shown = rf"^Training +━+ 30/30 \d:\d\d:\d\d • 0:00:00 {figures}$"
+    assert re.search(shown, "\n".join(map(str.rstrip, out.splitlines())), re.MULTILINE), out
+    assert "v_num" not in out
+    assert "Epoch" not in out
+    assert all(len(line.rstrip()) <= 80 for line in out.splitlines())
+
+
+def test_another_progress_bar_can_be_chosen(run: Run, tiny: list[str]) -> None:
+    bar = "--trainer.callbacks=lightning.pytorch.callbacks.TQDMProgressBar"
+    status, out, _ = run("validate", *tiny, "--trainer.enable_progress_bar=true", bar)
+    assert status == 0
+    assert "Validation DataLoader 0: 100%" in out
+
+
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Lightning leaves Ctrl-C ignored in a process that it expects to end."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, command: str, by: type, at: int) -> None:
+    """Makes a step of the experiment end as a signal would end it."""
+    steps = {"fit": "training_step", "predict": "predict_step", "test": "test_step"}
+    step = steps.get(command, "validation_step")
+    original = getattr(OutlierExperiment, step)
+
+    def pressed(self: OutlierExperiment, batch: Any, batch_idx: int, *more: int) -> Any:
+        if batch_idx == at:
+            raise by
+        return original(self, batch, batch_idx, *more)
+
+    monkeypatch.setattr(OutlierExperiment, step, pressed)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+@pytest.mark.parametrize(
+    ("command", "by", "ends"),
+    [
+        ("validate", KeyboardInterrupt, 130),
+        ("test", KeyboardInterrupt, 130),
+        ("predict", KeyboardInterrupt, 130),
+        ("fit", KeyboardInterrupt, 130),
+        ("validate", SIGTERMException, 143),
+        ("fit", SIGTERMException, 143),
+    ],
+)
+def test_a_signal_says_where_the_run_lies(
+    run: Run,
+    tiny: list[str],
+    fit: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    by: type,
+    ends: int,
+) -> None:
+    interrupting(monkeypatch, command, by, at=2)
+    small = ["--data.batch_size=1", "--data.prompt_batch_size=1", "--run.name=mine"]
+    prompts = ['--data.prompts=["One", "Two", "Three"]', "--model.generation.max_new_tokens=3"]
+    arguments = [*fit, SILENT] if command == "fit" else [*tiny, *small, *prompts]
+    status, out, err = run(command, *arguments)
+    folder = Path("logs/mine/version_0")
+    assert (status, out) == (ends, "")
+    said = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert said == [f"interrupted: what was measured so far lies in {folder}"]
+    assert (folder / "status").read_text() == "interrupted\n"
+    assert not (folder / "results.json").exists()
+    assert set(parquet.read_table(folder / "activations.parquet")["step"].to_pylist()) == {0, 1}
+    assert yaml.safe_load((folder / "config.yaml").read_text())["run"]["name"] == "mine"
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_ctrl_c_before_there_is_a_run(
+    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    said = "interrupted: before anything was measured\n"
+    for place in ("data.TextDataModule.setup", "cli.HarnessCLI.before_instantiate_classes"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"harness.{place}", pressed)
+            assert run("validate", *tiny) == (130, "", said)
+    assert not Path("logs").exists()
+
+
+def test_ctrl_c_while_the_libraries_are_imported(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def pressed() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.cli.main", pressed)
+    with pytest.raises(SystemExit) as stop:
+        run_module()
+    assert stop.value.code == 130
+    assert capfd.readouterr() == ("", "interrupted: before anything was measured\n")
 
 
 @pytest.mark.parametrize(
@@ -240,6 +386,11 @@ def test_fit_must_be_told_how_long_and_from_what(run: Run, tmp_path: Path) -> No
     status, _, err = run("fit")
     assert status == 2
     assert err.startswith("refused: trainer.max_steps=-1: say how long to train")
+    # The learning rate falls to the last step, and of a time nobody knows how many there are.
+    for other in ("--trainer.max_time=00:00:01:00", "--trainer.max_epochs=-1"):
+        status, _, err = run("fit", other)
+        assert status == 2
+        assert err.startswith("refused: trainer.max_steps=-1: say how long to train")
     (tmp_path / "junk.ckpt").write_bytes(b"junk")
     for name, says in (("no.ckpt", "no such file"), ("junk.ckpt", "cannot be read")):
         status, _, err = run("fit", "--trainer.max_steps=1", f"--ckpt_path={name}")
@@ -274,7 +425,12 @@ def test_predict_writes_texts_and_says_where(run: Run, tiny: list[str]) -> None:
     assert out.rstrip().endswith(f"generations: {folder / 'generations.jsonl'}")
     assert "“One”" in out
     assert (folder / "status").read_text() == "complete\n"
-    assert not (folder / "results.json").exists()
+    assert "tiny-llama: texts after 2 prompts, and activations" in out
+    found = results()
+    assert found["run"]["command"] == "predict"
+    assert found["data"] is found["noise_floor"] is None
+    assert found["variants"]["original"]["likelihood"] is None
+    assert found["variants"]["original"]["generation"]["prompts"] == 2
     rows = generations()
     names = ["original", "zeroed", "sigma5"]
     # A row for each variant and its first control; a variant that is the original writes its text.
@@ -345,6 +501,10 @@ def test_prompts_may_be_there_for_nothing(run: Run, tiny: list[str]) -> None:
 
 
 BAD_TEXTS = [
+    (
+        ["--model.generation.arguments={bad_words_ids: [[999]]}"],
+        "bad_words_ids=[[999]]: generate of transformers fails on it: The model vocabulary size is",
+    ),
     (["--model.generation.max_new_tokens=0"], "model.generation.max_new_tokens='0': must be"),
     (["--data.prompts=[]"], "data.prompts=[]: holds no prompts; give texts to continue"),
     (["--data.prompts=null"], "data.prompts=None: model.generation asks for texts; give a list"),
@@ -353,9 +513,14 @@ BAD_TEXTS = [
     (['--data.prompts=["a", ""]'], "data.prompts='': prompt 1 is empty; give texts to continue"),
     (
         [f'--data.prompts=["{"x" * 60}"]', "--model.generation.max_new_tokens=8"],
-        "data.prompts='prompt 0': has 60 tokens, which with 8 new ones "
+        f"data.prompts='{'x' * 40}…': prompt 0 has 60 tokens, which with 8 new ones "
         "(model.generation.max_new_tokens) exceed the model's 64 positions; shorten it, or",
     ),
+    (['--data.prompts=["a", null]'], "data.prompts=None: prompt 1 is no text; put each in quotes"),
+    (["--data.prompts=folder"], "folder': a folder, not a file of prompts; give txt, jsonl, csv"),
+    (["--data.prompts=rows.jsonl"], "rows.jsonl': row 2 is empty, null or missing; give texts"),
+    (["--data.prompts=long.txt"], f"long.txt': line 3, '{'y' * 40}…', has 80 tokens, which with"),
+    (["--data.prompts=" + "a long sentence " * 30], "': no such file; give txt, jsonl, csv or"),
     (["--data.chat_template=true"], "data.chat_template=True: the tokenizer has no chat template"),
     (["--data.prompt_batch_size=0"], "data.prompt_batch_size=0: give a whole number from 1 on"),
     (
@@ -380,14 +545,53 @@ BAD_TEXTS = [
     ),
     (
         ["--model.generation.arguments={prompt_lookup_num_tokens: 2}"],
-        "arguments.prompt_lookup_num_tokens=2: does not go with batches of prompts",
+        "arguments.prompt_lookup_num_tokens=2: is for beams, a second model, an encoder or a",
     ),
     (["--model.generation.arguments={min_p: 7}"], "min_p=7: must be above 0 and below 1"),
     (["--model.generation.temperature=-1"], "model.generation.temperature=-1.0: must be above 0"),
+    (
+        ["--model.generation.temperature=abc"],
+        "model.generation.temperature='abc': must be a number, or null",
+    ),
+    (
+        ["--model.generation.temperature=0"],
+        "model.generation.temperature=0.0: must be above 0, from 1e-6 to 1e6; do_sample: false "
+        "takes the likeliest token each time",
+    ),
+    (["--model.generation.temperature=.inf"], "temperature=inf: must be above 0, from 1e-6 to"),
+    (["--model.generation.temperature=1e-30"], "temperature=1e-30: must be above 0, from 1e-6"),
+    (
+        ["--model.generation.temperature=0.7"],
+        "model.generation.temperature=0.7: would do nothing, since the likeliest token is taken "
+        "each time; set model.generation.do_sample: true, or leave it out",
+    ),
+    (
+        ["--model.generation.arguments={min_p: 0.1}"],
+        "model.generation.arguments.min_p=0.1: would do nothing",
+    ),
+    (
+        ["--model.generation.arguments={bad_words_ids: 3}"],
+        "model.generation.arguments.bad_words_ids=3: must be a list of lists of token ids",
+    ),
+    (
+        ["--model.generation.arguments={exponential_decay_length_penalty: 3}"],
+        "exponential_decay_length_penalty=3: generate of transformers fails on it: ",
+    ),
+    (
+        ["--model.generation.metrics=[1]"],
+        "model.generation.metrics=1: must be text, in quotes",
+    ),
+    (["--model.generation={temperature: x}"], "model.generation.temperature='x': must be a number"),
+    (["--model.generation=x"], "model.generation='x': must be a mapping, in quotes"),
     (["--model.generation.top_p=1.5"], "model.generation.top_p=1.5: must be from 0 to 1"),
     (["--model.generation.top_k=-1"], "model.generation.top_k=-1: must be from 0 on"),
     (["--model.generation.seed=-1"], "model.generation.seed='-1': must be"),
     (["--model.generation.nonsense=1"], "model.generation.nonsense: no such key"),
+    (["--activations.sites.types=[Bogus]"], "activations.sites.types='Bogus': matches no class"),
+    (
+        ["--activations.sites=*.mlp"],
+        "activations.sites='*.mlp': must be a mapping of types, include, exclude: '{key: value}'",
+    ),
     (["--activations.sites.include=[no*]"], "activations.sites.include='no*'"),
     (["--activations.threshold=-1"], "activations.threshold=-1.0: must be a positive"),
     (["--activations.every_n_steps=0"], "activations.every_n_steps='0': must be"),
@@ -410,6 +614,9 @@ def test_what_is_wrong_about_texts_is_refused_before_a_model_is_loaded(
     monkeypatch.setattr("harness.pretrained.Pretrained.load", loaded)
     monkeypatch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
     Path("empty.txt").touch()
+    Path("folder").mkdir()
+    Path("rows.jsonl").write_text('{"prompt": "a"}\n{"prompt": null}\n')
+    Path("long.txt").write_text(f"a\n\n{'y' * 80}\n")
     # What is wrong about prompts is so for either command.
     command = "predict" if "prompts" in arguments[0] else "validate"
     status, out, err = run(command, *tiny, PROMPTS[1], *arguments)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+import builtins
+import typing
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any
 
+import pytest
+from lightning.pytorch import Trainer
+
+from harness.data import TextDataModule
+from harness.experiment import OutlierExperiment
+from harness.generation import Generation
+from harness.outliers import Criterion, Edit, Scope
+from harness.probes import Sites
 from harness.refusal import arguments_given, flatten, one_line
+from harness.tracking import ActivationStatistics, RunRecorder
+from harness.training import Training
+from harness.variants import VariantConfig
 
 NESTED = """Parser key "model.variants":
   Problem with given class_path 'harness.variants.VariantConfig':
@@ -52,7 +67,12 @@ def test_without_a_trace_of_the_key_it_gives_what_it_knows() -> None:
         (
             'Parser key "model.confidence":\n  Not of type OpenUnitInterval: 1.5 does not conform '
             "to restriction v>0 and v<1",
-            "model.confidence='1.5': must be above 0 and below 1",
+            "model.confidence='1.5': must be a number above 0 and below 1",
+        ),
+        (
+            'Parser key "model.other":\n  Not of type OtherNumber: 1.5 does not conform '
+            "to restriction v>=2 and v<3",
+            "model.other='1.5': must be at least 2 and below 3",
         ),
         (
             'Parser key "controls":\n  Not of type NonNegativeInt: invalid literal for int() with '
@@ -60,6 +80,23 @@ def test_without_a_trace_of_the_key_it_gives_what_it_knows() -> None:
             "controls='1.5': must be a whole number from 0 on",
         ),
         ("unrecognized arguments: --model.foo 3", "model.foo: no such key; --help lists the keys"),
+        (
+            "unrecognized arguments: foo",
+            "argument='foo': belongs to no option; options begin with --",
+        ),
+        ("argument --model.dtype: expected one argument", "model.dtype: give a value"),
+        (
+            "argument subcommand: invalid choice: 'fig' (choose from 'fit', 'validate')",
+            "argument='fig': must be one of fit, validate",
+        ),
+        (
+            'Parser key "betas":\n  Expected a tuple with 2 elements. Got value: [1]',
+            "betas=[1]: must be a list of 2, in quotes: '[first, ...]'",
+        ),
+        (
+            "Parser key \"data.prompts\":\n  Expected a <class 'str'>. Got value: None",
+            "data.prompts=None: must be text, in quotes",
+        ),
         ("something\n  else", "something else"),
     ],
 )
@@ -82,3 +119,128 @@ def test_options_with_an_equals_sign_count() -> None:
         "c": "2",
         "d": "",
     }
+
+
+def union(key: str, value: str, *tried: str, base: str = "typing.Any") -> str:
+    errors = "".join(f"    - Expected a {kind}\n" for kind in tried)
+    return (
+        f'Parser key "{key}":\n  Does not validate against any of the Union subtypes\n'
+        f"  Subtypes: [<class '{base}'>, <class 'NoneType'>]\n  Errors:\n{errors}"
+        f"  Given value type: <class 'str'>\n  Given value: {value}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tried", "expected"),
+    [
+        (("<class 'float'>", "<class 'NoneType'>"), "a number, or null"),
+        (("<class 'int'>", "<class 'float'>", "<class 'NoneType'>"), "a number, or null"),
+        (("<class 'bool'>", "<class 'int'>"), "true or false, or a whole number"),
+        (("typing.Literal['a', 'b']", "<class 'NoneType'>"), "one of a, b, or null"),
+        (("dot import path string: x", "<class 'bool'>"), "the import path of a class, or true or"),
+        (("<class 'collections.abc.Iterable'>",), "a list, in quotes"),
+    ],
+)
+def test_one_of_several_types(tried: tuple[str, ...], expected: str) -> None:
+    line = one_line(union("some.key", "x", *tried), {})
+    assert line.startswith(f"some.key='x': must be {expected}")
+
+
+@pytest.mark.parametrize("kind", ["generation.Generation", "training.Training"])
+def test_settings_are_no_class_to_choose(kind: str) -> None:
+    message = union("model.it", "x", "dot import path string: x", base=f"harness.{kind}")
+    assert one_line(message, {}) == "model.it='x': must be a mapping, in quotes: '{key: value}'"
+
+
+def test_a_variant_that_is_no_mapping_is_named() -> None:
+    message = union("model.variants", "NestedArg(key='new', val='3')", "dot import path string: 3")
+    message = message.replace("<class 'typing.Any'>", "dict[str, harness.variants.VariantConfig]")
+    expected = "model.variants.new='3': must be a mapping, in quotes: '{key: value}'"
+    assert one_line(message, {"model.variants.new": "3"}) == expected
+
+
+def test_a_group_names_its_keys() -> None:
+    message = (
+        'Parser key "a.b":\nUnable to load config \'*.x\'\n  - Parser key "a.b": while scanning'
+    )
+    mapping = "'{key: value}', or a file that holds one"
+    keys = ["a.b", "a.b.c", "a.b.d", "a.b.d.e", "a.bc"]
+    assert one_line(message, {}, keys) == "a.b='*.x': must be a mapping of c, d: " + mapping
+    assert one_line(message, {}) == "a.b='*.x': must be a mapping: " + mapping
+    many = one_line(message, {}, [f"a.b.key{number}" for number in range(100)])
+    assert many.endswith("key7, key8,...: " + mapping)
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--g.metrics=[1]", "g.metrics=1: must be text, in quotes"),
+        ("--g={metrics: 1}", "g.metrics=1: must be text, in quotes"),
+        ("--g.metrics={a: 1}", "g.metrics.a=1: must be text, in quotes"),
+        ("--g.metrics=[2]", "metrics=1: must be text, in quotes"),
+        ("--g.metrics={", "metrics=1: must be text, in quotes"),
+        ("--g.metrics=1", "g.metrics=1: must be text, in quotes"),
+    ],
+)
+def test_the_key_of_what_stands_in_a_list_or_a_mapping(argument: str, expected: str) -> None:
+    message = "Parser key \"metrics\":\n  Expected a <class 'str'>. Got value: 1"
+    assert one_line(message, dict(arguments_given([argument]))) == expected
+
+
+def test_the_key_of_a_mapping_that_is_none() -> None:
+    message = "Parser key \"inner\":\n  Expected a <class 'dict'>. Got value: {a:3}"
+    line = one_line(message, dict(arguments_given(["--outer.inner={a:3}"])))
+    assert line.startswith("outer.inner={a:3}: must be a mapping, in quotes")
+
+
+def test_an_unknown_key_in_a_mapping() -> None:
+    given = dict(arguments_given(["--g", "{metrics: x}"]))
+    expected = "g.metrics: no such key; --help lists the keys"
+    assert one_line("Option 'metrics' is not accepted", given) == expected
+
+
+def leaves(hint: Any) -> Iterator[Any]:
+    """The types that a type is made of."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return
+    if isinstance(origin or hint, type) and origin is not UnionType:
+        yield origin or hint
+    for part in inner:
+        yield from leaves(part)
+
+
+SETTINGS = (
+    OutlierExperiment,
+    TextDataModule,
+    RunRecorder,
+    ActivationStatistics,
+    Sites,
+    Generation,
+    Training,
+    VariantConfig,
+    Scope,
+    Trainer,
+)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda cls: cls.__name__)
+def test_every_type_that_a_key_has_is_told_in_words(settings: type) -> None:
+    init = settings.__init__
+    hints = typing.get_type_hints(getattr(init, "__wrapped__", init))
+    names = {
+        leaf.__name__
+        for name, hint in hints.items()
+        if name != "return"
+        for leaf in leaves(hint)
+        if leaf not in SETTINGS
+        and leaf not in (Any, NoneType, Criterion, Edit)
+        # Of these jsonargparse says that it expects an import path.
+        and not leaf.__module__.startswith("lightning.")
+    }
+    # Any text will do for them.
+    for name in names - {"str", "Path", "timedelta"}:
+        message = f"Parser key \"a\":\n  Expected a <class 'somewhere.{name}'>. Got value: x"
+        if not hasattr(builtins, name):
+            message = f"Parser key \"a\":\n  Not of type {name}: could not convert: 'x'"
+        assert "of type" not in one_line(message, {}), name

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import yaml
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -27,6 +30,22 @@ OPENINGS = "openings"
 _MOST_OPENINGS = 64
 _OPENING_TOKENS = 16
 _KEY = "data.prompts"
+_ACCEPTED = f'txt, jsonl, csv or parquet, a list such as ["A text"], or {OPENINGS}'
+
+
+class _Prompt(NamedTuple):
+    """A prompt, and where it stands: ``line 3`` of a file, or ``prompt 2`` where there is none."""
+
+    text: str
+    place: str
+    file: str | None = None
+
+    def refusal(self, reason: str) -> ConfigError:
+        beginning = self.text if len(self.text) <= 40 else f"{self.text[:40]}…"
+        if self.file is None:
+            return ConfigError(_KEY, beginning, f"{self.place} {reason}")
+        quoted = f", {beginning!r}," if beginning.strip() else ""
+        return ConfigError(_KEY, self.file, f"{self.place}{quoted} {reason}")
 
 
 @dataclass
@@ -116,15 +135,15 @@ def build_prompts(
 
     Raises:
         ConfigError: There are none, the file cannot be read, the tokenizer has no chat template, or
-            a prompt is empty or leaves no room for its continuation.
+            a prompt is empty, no text, or leaves no room for its continuation.
     """
-    if isinstance(prompts, list):
-        texts = prompts
-    elif prompts == OPENINGS:
-        texts = _openings(documents, tokenizer)
+    prompts = _unwrapped(prompts)
+    if isinstance(prompts, str) and prompts != OPENINGS:
+        found = list(_from_file(Path(prompts).expanduser()))
     else:
-        texts = _from_file(Path(prompts).expanduser())
-    if not texts:
+        texts = prompts if isinstance(prompts, list) else _openings(documents, tokenizer)
+        found = [_Prompt(text, f"prompt {number}") for number, text in enumerate(texts)]
+    if not found:
         reason = "holds no prompts; give texts to continue"
         if prompts == OPENINGS:
             least = f"no paragraph has {2 * _OPENING_TOKENS} tokens"
@@ -133,27 +152,45 @@ def build_prompts(
     if chat_template and tokenizer.chat_template is None:
         reason = "the tokenizer has no chat template; it is for models that were tuned for chat"
         raise ConfigError("data.chat_template", True, reason)
-    ids = [_encoded(prompt, tokenizer, chat_template) for prompt in texts]
-    for number, (text, encoded) in enumerate(zip(texts, ids, strict=True)):
-        _check(number, text, len(encoded), new_tokens, positions)
+    for prompt in found:
+        _check_text(prompt)
+    ids = [_encoded(prompt.text, tokenizer, chat_template) for prompt in found]
+    for prompt, encoded in zip(found, ids, strict=True):
+        _check_length(prompt, len(encoded), new_tokens, positions)
     pad = tokenizer.pad_token_id
     return Prompts(
-        texts,
+        [prompt.text for prompt in found],
         PromptRows(ids, 0 if pad is None else int(pad), first_step),
         plan_batches([len(encoded) for encoded in ids], batch_size),
     )
 
 
-def _check(number: int, text: str, length: int, new_tokens: int, positions: int | None) -> None:
-    if not text.strip() or not length:
-        raise ConfigError(_KEY, text, f"prompt {number} is empty; give texts to continue")
+def _unwrapped(prompts: str | list[str]) -> str | list[str]:
+    """A list that came as text, since not all that stands in it is text."""
+    if isinstance(prompts, str) and prompts.startswith("[") and not os.path.exists(prompts):
+        with suppress(yaml.YAMLError):
+            items = yaml.safe_load(prompts)
+            return items if isinstance(items, list) else prompts
+    return prompts
+
+
+def _check_text(prompt: _Prompt) -> None:
+    if not isinstance(prompt.text, str):
+        raise ConfigError(_KEY, prompt.text, f"{prompt.place} is no text; put each in quotes")
+    if not prompt.text.strip():
+        empty = "empty" if prompt.file is None else "empty, null or missing"
+        raise prompt.refusal(f"is {empty}; give texts to continue")
+
+
+def _check_length(prompt: _Prompt, length: int, new_tokens: int, positions: int | None) -> None:
+    if not length:
+        raise prompt.refusal("has no tokens; give texts to continue")
     if positions is not None and length + new_tokens > positions:
-        reason = (
+        raise prompt.refusal(
             f"has {length} tokens, which with {new_tokens} new ones "
             f"(model.generation.max_new_tokens) exceed the model's {positions} positions; "
             "shorten it, or generate fewer"
         )
-        raise ConfigError(_KEY, f"prompt {number}", reason)
 
 
 def _encoded(prompt: str, tokenizer: Any, chat_template: bool) -> list[int]:
@@ -172,19 +209,24 @@ def _encoded(prompt: str, tokenizer: Any, chat_template: bool) -> list[int]:
         raise ConfigError("data.chat_template", True, reason) from error
 
 
-def _from_file(path: Path) -> list[str]:
+def _from_file(path: Path) -> Iterator[_Prompt]:
     kind = file_format(path)
-    if kind is None or not path.is_file():
-        reason = "no such file" if not path.is_file() else "not a file of prompts"
-        raise ConfigError(
-            _KEY, str(path), f"{reason}; give txt, jsonl, csv or parquet, a list, or {OPENINGS}"
-        )
+    # Unlike those of Path, these take a sentence too long to be the name of a file.
+    if kind is None or not os.path.isfile(path):
+        reason = "not a file of prompts" if os.path.isfile(path) else "no such file"
+        if os.path.isdir(path):
+            reason = "a folder, not a file of prompts"
+        raise ConfigError(_KEY, str(path), f"{reason}; give {_ACCEPTED}")
     try:
         if kind == "txt":
             # Unlike splitlines, which cuts at form feeds and the like.
-            return [line for line in re.split(r"\r?\n", read_text(path)) if line.strip()]
+            for number, line in enumerate(re.split(r"\r?\n", read_text(path)), start=1):
+                if line.strip():
+                    yield _Prompt(line, f"line {number}", str(path))
+            return
         rows, _ = TextSource(str(path), default_column="prompt").rows("all", _KEY)
-        return [text for _, text in rows]
+        for row, (_, text) in enumerate(rows, start=1):
+            yield _Prompt(text, f"row {row}", str(path))
     except ConfigError as error:
         reason = error.reason
         if error.key == "data.text_column":  # which is not for prompts

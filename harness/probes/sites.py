@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -66,12 +66,13 @@ class Sites:
         """
         modules = {name: module for name, module in model.named_modules() if name}
         classes = {name: [cls.__name__ for cls in type(m).__mro__] for name, m in modules.items()}
-        everything = sorted({cls for names in classes.values() for cls in names})
+        everything = {cls for names in classes.values() for cls in names}
+        own = sorted({names[0] for names in classes.values()})
         for pattern in set(self.types) - set(TYPES):
-            _check_matches("types", pattern, everything)
+            _check_matches("types", pattern, everything, own)
         for key, patterns in (("include", self.include), ("exclude", self.exclude)):
             for pattern in patterns:
-                _check_matches(key, pattern, list(modules))
+                _check_matches(key, pattern, modules, list(modules))
         stack = decoder_blocks(model)
         head = getattr(model, "get_output_embeddings", lambda: None)()
         sites = [
@@ -128,8 +129,8 @@ def _matches(patterns: Sequence[str], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _check_matches(key: str, pattern: str, names: Sequence[str]) -> None:
+def _check_matches(key: str, pattern: str, names: Iterable[str], shown: Sequence[str]) -> None:
     if not any(fnmatchcase(name, pattern) for name in names):
-        examples = ", ".join(get_close_matches(pattern, names, n=3, cutoff=0.0)) or "none"
+        examples = ", ".join(get_close_matches(pattern, shown, n=3, cutoff=0.0)) or "none"
         what = "class of module" if key == "types" else "module"
         raise ConfigError(key, pattern, f"matches no {what}; the model has e.g. {examples}")

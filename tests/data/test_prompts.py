@@ -270,14 +270,52 @@ def test_an_empty_prompt(text: str, tmp_path: Path) -> None:
     assert error.reason == "prompt 1 is empty; give texts to continue"
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in ("good", text)))
-    assert refused(str(path)).reason.startswith("prompt 1 is empty")
+    error = refused(str(path))
+    assert (error.key, error.value) == ("data.prompts", str(path))
+    assert error.reason == "row 2 is empty, null or missing; give texts to continue"
+
+
+@pytest.mark.parametrize("row", ['{"prompt": null}', '{"text": "another column"}', "{}"])
+def test_a_row_without_a_prompt(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(f'{{"prompt": "good"}}\n{{"prompt": "as well"}}\n{row}\n')
+    error = refused(str(path))
+    assert (error.key, error.value) == ("data.prompts", str(path))
+    assert error.reason == "row 3 is empty, null or missing; give texts to continue"
+
+
+@pytest.mark.parametrize("given", [["good", 1, None], '["good", 1, null]'])
+def test_a_list_of_what_is_no_text(given: Any) -> None:
+    # The command line hands a list that is no list of texts on as text.
+    error = refused(given)
+    assert (error.key, error.value) == ("data.prompts", 1)
+    assert error.reason == "prompt 1 is no text; put each in quotes"
+
+
+def test_a_file_named_like_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("[1].txt").write_text("One\n")
+    assert build("[1].txt").texts == ["One"]
+
+
+def test_a_folder_is_none(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "prompts.txt"):
+        folder.mkdir(exist_ok=True)
+        error = refused(str(folder))
+        assert (error.key, error.value) == ("data.prompts", str(folder))
+        assert error.reason.startswith("a folder, not a file of prompts; give txt, jsonl, csv or")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("nowhere.txt", None, "no such file; give txt, jsonl, csv or parquet, a list, or openings"),
+        (
+            "nowhere.txt",
+            None,
+            'no such file; give txt, jsonl, csv or parquet, a list such as ["A text"], or openings',
+        ),
         ("a sentence, not a file", None, "no such file; give txt"),
+        ("a sentence too long to be the name of a file " * 20, None, "no such file; give txt"),
         ("notes.md", "a", "not a file of prompts; give txt"),
         ("none.jsonl", '{"a": "x", "b": "y"}\n', "there are a (string), b (string)"),
         ("number.csv", "prompt\n1\n2\n", "there are prompt (int64)"),
@@ -308,12 +346,28 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_prompt_without_room_for_its_continuation() -> None:
     build(["x", "y" * 56])
     error = refused(["x", "y" * 57])
-    assert (error.key, error.value) == ("data.prompts", "prompt 1")
+    assert (error.key, error.value) == ("data.prompts", "y" * 40 + "…")
     assert error.reason == (
-        "has 57 tokens, which with 8 new ones (model.generation.max_new_tokens) exceed the model's "
-        "64 positions; shorten it, or generate fewer"
+        "prompt 1 has 57 tokens, which with 8 new ones (model.generation.max_new_tokens) exceed "
+        "the model's 64 positions; shorten it, or generate fewer"
     )
     build(["y" * 1000], positions=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("prompts.txt", f"x\n\n{'y' * 57}\n", "line 3"),
+        ("prompts.jsonl", f'{{"prompt": "x"}}\n{{"prompt": "{"y" * 57}"}}\n', "row 2"),
+    ],
+)
+def test_a_prompt_without_room_is_found_in_its_file(
+    tmp_path: Path, name: str, content: str, place: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    error = refused(str(tmp_path / name))
+    assert (error.key, error.value) == ("data.prompts", str(tmp_path / name))
+    assert error.reason.startswith(f"{place}, '{'y' * 40}…', has 57 tokens, which with 8 new ones")
 
 
 def test_no_chat_template() -> None:
