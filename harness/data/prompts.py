@@ -195,7 +195,10 @@ def _check_length(prompt: _Prompt, length: int, new_tokens: int, positions: int 
 
 def _encoded(prompt: str, tokenizer: Any, chat_template: bool) -> list[int]:
     if not chat_template:
-        return list(tokenizer(prompt)["input_ids"])
+        ids = list(tokenizer(prompt)["input_ids"])
+        # Some tokenizers put an EOS behind every text; what has ended is not continued.
+        ended = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
+        return ids[:-1] if ended and not prompt.endswith(tokenizer.eos_token) else ids
     from jinja2 import TemplateError
 
     messages = [{"role": "user", "content": prompt}]

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow
 import pytest
 from pyarrow import parquet
+from tokenizers.processors import TemplateProcessing
 
 from harness.data import OPENINGS, PromptBatch, TextDataModule, WindowBatch
 from harness.data.documents import Document
@@ -156,6 +157,20 @@ def test_openings_come_from_the_split_of_the_command(
         module.source.new_tokens = 8
         module.setup(command)
         assert module.prompt_texts(command) == [(f"{split} " * 10)[:16].strip()]
+
+
+def test_an_eos_that_the_tokenizer_adds_does_not_end_the_prompt() -> None:
+    tokenizer = tiny_tokenizer()
+    plain = build(["Two", "One<eos>"], tokenizer=tokenizer)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A <eos>",
+        special_tokens=[("<bos>", tokenizer.bos_token_id), ("<eos>", tokenizer.eos_token_id)],
+    )
+    assert tokenizer("Two")["input_ids"][-1] == tokenizer.eos_token_id
+    rows = rows_of(batches(build(["Two"], tokenizer=tokenizer))[0])
+    assert rows == {0: [tokenizer.bos_token_id, *tokenizer.encode("Two", add_special_tokens=False)]}
+    # One that stands in the text stays.
+    assert rows_of(batches(plain)[0])[1][-1] == tokenizer.eos_token_id
 
 
 # -- chat template -----------------------------------------------------------------------------
