@@ -27,6 +27,7 @@ ORDER = [
     "pretrained",
     "patchfile",
     "training",
+    "arguments",
     "generation",
     "variants",
     "measurement",
