@@ -14,6 +14,7 @@ import torch
 
 from harness.errors import ConfigError
 from harness.outliers import Patch
+from harness.probes import Observer
 from harness.repository import first_line
 from harness.scoring import generate_batch
 
@@ -42,7 +43,7 @@ _OURS = {
     # Would hide that the logits of a variant are not finite.
     "remove_invalid_values",
 }
-# What needs several beams, a second model, an encoder, foreign code or a single prompt.
+# What needs several beams, a second model or pass, an encoder, foreign code or a single prompt.
 _NOT_HERE = {
     "assistant_confidence_threshold",
     "assistant_early_exit",
@@ -56,6 +57,7 @@ _NOT_HERE = {
     "encoder_no_repeat_ngram_size",
     "encoder_repetition_penalty",
     "force_words_ids",
+    "guidance_scale",
     "is_assistant",
     "length_penalty",
     "max_matching_ngram_size",
@@ -109,8 +111,8 @@ def check_argument(key: str, name: str, value: Any, settings: Collection[str]) -
         raise ConfigError(key, value, "generate of transformers has no such argument")
     if name in _NOT_HERE:
         reason = (
-            "is for beams, a second model, an encoder or a single prompt, and does not go with "
-            "batches of prompts whose texts are compared"
+            "is for beams, a second model or pass, an encoder or a single prompt, and does not go "
+            "with batches of prompts whose texts are compared"
         )
         raise ConfigError(key, value, reason)
     if name in SHARES and not (_is_number(value) and 0 < value < 1):
@@ -151,18 +153,21 @@ def rehearse(model: PreTrainedModel, arguments: Mapping[str, Any], key: str, val
         ConfigError: With what transformers says.
     """
     prompts = torch.tensor([[0, 1], [1, 2]])
+    mask, end_ids = prompts.clamp(max=1), {0}
+    observer = Observer(model, [])
     stop = {"stopping_criteria": [lambda ids, _: torch.full((len(ids),), ids.shape[1] > 3)]}
     try:
         with _quietly():
             generate_batch(
                 model,
                 prompts,
-                prompts.clamp(max=1),
+                mask,
                 {"original": Patch(())},
                 {**arguments, **stop},
                 seed=0,
-                end_ids={0},
+                end_ids=end_ids,
                 pad_id=0,
+                watch=lambda _: observer.generating(mask, end_ids),
             )
     except Exception as error:  # which may be of any kind
         why = shorten(first_line(error), 300, placeholder=" ...")

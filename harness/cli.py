@@ -280,6 +280,9 @@ def _make_absolute(config: Namespace) -> None:
         config["data.prompts"] = absolute(config["data.prompts"])
     for variant in (config.model.variants or {}).values():
         variant["patch"] = absolute(variant["patch"])
+    if config.model.generation is not None:
+        metrics = config.model.generation.metrics
+        config.model.generation.metrics = [absolute(metric) for metric in metrics]
 
 
 def _given(argv: Sequence[str]) -> dict[str, Any]:

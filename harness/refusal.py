@@ -186,8 +186,9 @@ def _located(keys: list[str], value: str | None, given: Mapping[str, Any]) -> st
 
 def _holds(known: Any, value: str) -> bool:
     items = _read(known)
+    # YAML reads true as True.
     within = isinstance(items, list) and any(_holds(item, value) for item in items)
-    return within or str(known) == value.strip("'\"")
+    return within or str(known).lower() == value.lower().strip("'\"")
 
 
 def _runs_through(path: list[str], parts: list[str]) -> bool:

@@ -545,7 +545,7 @@ BAD_TEXTS = [
     ),
     (
         ["--model.generation.arguments={prompt_lookup_num_tokens: 2}"],
-        "arguments.prompt_lookup_num_tokens=2: is for beams, a second model, an encoder or a",
+        "arguments.prompt_lookup_num_tokens=2: is for beams, a second model or pass, an",
     ),
     (["--model.generation.arguments={min_p: 7}"], "min_p=7: must be above 0 and below 1"),
     (["--model.generation.temperature=-1"], "model.generation.temperature=-1.0: must be above 0"),
@@ -635,3 +635,44 @@ def test_predict_without_generation_is_refused(run: Run, tiny: list[str]) -> Non
         "--model.generation.max_new_tokens says how much\n"
     )
     assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "a-file"])
+def test_where_no_folder_can_be_made(run: Run, tiny: list[str], place: str) -> None:
+    Path("a-file").touch()
+    status, out, err = run("validate", *tiny, f"--run.save_dir={place}")
+    assert (status, out) == (2, "")
+    assert f"refused: run.save_dir='{place}': no folder can be made here (" in err
+    assert err.count("refused") == 1
+
+
+def test_config_yaml_replays_metrics_from_elsewhere(
+    run: Run, tiny: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any
+) -> None:
+    Path("mine.py").write_text(
+        "import evaluate\n"
+        "from datasets import Features, Value\n\n\n"
+        "class Mine(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        '        features = Features(predictions=Value("string"))\n'
+        '        return evaluate.MetricInfo(description="", citation="", features=features)\n\n'
+        "    def _compute(self, predictions):\n"
+        '        return {"letters": sum(map(len, predictions))}\n'
+    )
+    named = ["--model.generation.metrics=[mine.py]"]
+    assert run("predict", *tiny, *PROMPTS, *named)[0] == 0
+    first = results()["variants"]["original"]["generation"]["metrics"]
+    assert first
+    config = Path("logs/tiny-llama/version_0/config.yaml").absolute()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    status, out, _ = run("predict", "-c", config)
+    assert status == 0
+    assert "further metrics of the texts" in out
+    assert results()["variants"]["original"]["generation"]["metrics"] == first
+
+
+def test_splits_of_nothing_are_refused(run: Run, tiny: list[str]) -> None:
+    Path("null.yaml").write_text("data: {splits: null}\n")
+    status, _, err = run("validate", *tiny, "-c", "null.yaml")
+    assert status == 2
+    assert "refused: data.splits=None: must be a mapping" in err

@@ -114,6 +114,8 @@ class TextDataModule(LightningDataModule):
         super().__init__()
         if not dataset:
             raise ConfigError("data.dataset", dataset, "name a hub id, a path, or demo")
+        if not isinstance(splits, dict):
+            raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
         for command in splits:
             one_of("splits", command, tuple(SPLITS))
         one_of("join", join, get_args(Join))

@@ -6,7 +6,6 @@ long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from numba import njit
@@ -16,17 +15,9 @@ from numpy.typing import NDArray
 _BLOCK = 1024
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Compiles at the first call, and keeps the result where a folder for that can be written.
-
-    Sums may be reordered, or the processor could not add eight values at a time; NaN and infinity
-    keep their meaning.
-    """
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:
-        return njit(**options)(function)
+# Sums may be reordered, or the processor could not add eight values at a time; NaN and infinity
+# keep their meaning. Compiled anew in each process, in a second: numba keeps results as pickles.
+_compiled = njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
 @_compiled

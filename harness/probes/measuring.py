@@ -66,7 +66,7 @@ def measure_parts(
         thresholds: What counts as an outlier.
     """
     values = values.detach()
-    if not values.numel():
+    if not values.numel() or not any(map(len, parts)):
         return [Moments() for _ in parts]
     powers, ranges = _sums(values, np.concatenate(parts))
     splits = np.cumsum([len(part) for part in parts])[:-1]
@@ -165,7 +165,7 @@ def by_operations(values: Tensor, part: Stretches) -> tuple[Floats, Floats]:
     """The same on any device, with one copy to the host."""
     square = values * values
     sums = [values.sum(1), square.sum(1), (values * square).sum(1), (square * square).sum(1)]
-    rows = torch.stack([*sums, *values.aminmax(dim=1)], 1).double().cpu().numpy()
+    rows = torch.stack([*sums, *values.aminmax(dim=1)], 1).cpu().double().numpy()
     pieces = [rows[start:stop] for start, stop in part]
     powers = [piece[:, :4].sum(0) for piece in pieces]
     ranges = [(piece[:, 4].min(), piece[:, 5].max()) for piece in pieces]
@@ -193,7 +193,7 @@ def _count_outside(
 def outside_by_operations(
     values: Tensor, part: Stretches, absolute: float, center: float, reach: float
 ) -> tuple[int, int]:
-    """The same on any device."""
+    """The same on any device, in the values' own type."""
     whole = torch.cat([values[start:stop] for start, stop in part.tolist()])
     return count(whole.abs().gt_(absolute)), count((whole - center).abs_().gt_(reach))
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from harness.report.tables import Table, number, sentences, tables, title
 from harness.results import Results
 
-_HOW_TO_READ = """\
-## How to read it
-
+_OF_SCORES = """\
 - **entries**: how many weights were edited; a control edits as many, in the same tensors, at \
 random.
 - **ppl**, perplexity: exp of the mean negative log-likelihood (nll) per scored token.
@@ -17,7 +15,9 @@ the interval comes from resampling documents.
 distributions, in nats.
 - **top-1 %**: share of positions at which both prefer the same next token.
 - **p**: paired permutation test over documents against no change; in a row of controls, the rank \
-of the variant among its controls (from 19 controls on).
+of the variant among its controls (from 19 controls on)."""
+
+_OF_TEXTS = """\
 - **seq-rep-4**: share of 4-grams that repeat an earlier one of their text, mean over the texts \
 written after the prompts; the interval comes from resampling prompts.
 - **diversity**: product over n = 2, 3, 4 of the share of n-grams that are new in their text.
@@ -25,8 +25,7 @@ written after the prompts; the interval comes from resampling prompts.
 - **same %**: texts that are the original's, token by token.
 - **max |x|**, **kurtosis**: the largest of any observed module; a Gaussian has kurtosis 3.
 - **massive**: activations in the residual stream beyond 100 and 1000 times the median of their \
-text.
-"""
+text."""
 
 
 def markdown(results: Results) -> str:
@@ -47,7 +46,11 @@ def markdown(results: Results) -> str:
         *(f"- {sentence}" for sentence in sentences(results)),
         *_noise_floor(results),
         "",
-        _HOW_TO_READ,
+        "## How to read it",
+        "",
+        *([_OF_SCORES] if results.data else []),
+        _OF_TEXTS,
+        "",
     ]
     return "\n".join(lines)
 
@@ -65,7 +68,15 @@ def _extent(results: Results) -> str:
 
 def _table(table: Table) -> list[str]:
     lines = [_line([cell.strip() for cell in row.cells]) for row in table.rows]
-    return [_line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)]), *lines, ""]
+    caption = f"**{table.caption}**"
+    return [
+        caption,
+        "",
+        _line(table.header),
+        _line(["---", *["---:"] * (len(table.header) - 1)]),
+        *lines,
+        "",
+    ]
 
 
 def _noise_floor(results: Results) -> list[str]:

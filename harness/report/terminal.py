@@ -28,9 +28,6 @@ def show(results: Results, console: Console | None = None) -> None:
 def _print(console: Console, content: Table) -> None:
     table = rich.table.Table(
         box=box.SIMPLE_HEAD,
-        title=content.caption,
-        title_style="bold",
-        title_justify="left",
         padding=0,
         pad_edge=False,
     )
@@ -40,4 +37,6 @@ def _print(console: Console, content: Table) -> None:
         table.add_row(*(Text(cell) for cell in line.cells), style="dim" if line.control else "")
     # A table that is cut off is worse than one that a narrow terminal wraps.
     whole = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    # As a title it would have to fit over the table.
+    console.print(Text(content.caption, style="bold"))
     Console(file=console.file, width=max(whole, console.width)).print(table)

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from harness.errors import ConfigError
+
 Status = Literal["running", "interrupted", "complete"]
 
 
@@ -15,14 +17,21 @@ class RunFolder:
     Args:
         save_dir: Folder of all runs, usually ``logs``.
         name: Name of the experiment.
+
+    Raises:
+        ConfigError: If no folder can be made there.
     """
 
     def __init__(self, save_dir: str | Path, name: str) -> None:
         self.name = name
         parent = Path(save_dir) / name
-        self._made = [path for path in (parent, *parent.parents) if not path.exists()]
-        parent.mkdir(parents=True, exist_ok=True)
-        self.version, self.path = _claim(parent)
+        try:
+            self._made = [path for path in (parent, *parent.parents) if not path.exists()]
+            parent.mkdir(parents=True, exist_ok=True)
+            self.version, self.path = _claim(parent)
+        except OSError as error:
+            reason = f"no folder can be made here ({error.strerror}); give one that can be written"
+            raise ConfigError("run.save_dir", str(save_dir), reason) from error
 
     def set_status(self, status: Status) -> None:
         """Writes the status file."""

@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from harness.probes import Moments, Thresholds, kernels, measure
+from harness.probes import Moments, Thresholds, measure
 from harness.probes.measuring import (
     _count_outside,
     by_kernel,
@@ -269,21 +269,11 @@ def test_sums_in_blocks_lose_less_than_sums_in_one() -> None:
     assert squares == pytest.approx(float(values.double().square().sum()), rel=1e-6)
 
 
-@pytest.mark.parametrize("broken", [True, False])
-def test_loops_are_kept_only_where_there_is_room(
-    broken: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def njit(cache: bool = False, **options: object) -> Callable[[object], object]:
-        asked.append(cache)
-        if cache and broken:
-            raise RuntimeError("cannot cache function: no locator available for this file")
-        return lambda function: function
-
-    monkeypatch.setattr(kernels, "njit", njit)
-    assert kernels._compiled(len) is len
-    assert asked == ([True, False] if broken else [True])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_no_part_has_anything(dtype: torch.dtype) -> None:
+    nothing = [stretches([], 64), stretches([(0, 0)], 64)]
+    assert measure_parts(normal(3, 2).to(dtype), nothing, T) == [Moments(), Moments()]
+    assert measure_parts(normal(3, 2).to(dtype), [], T) == []
 
 
 def test_gradients_are_left_alone() -> None:
