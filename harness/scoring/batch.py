@@ -5,6 +5,7 @@ Legend: B rows of T tokens, N scored positions, D features, V entries of the voc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -29,9 +30,9 @@ Watch = Callable[[str], AbstractContextManager[object]]
 ORIGINAL = "original"
 IGNORED = -100
 
-# On the CPU just above 32 MiB: from there on glibc gives freed memory back. Smaller chunks come
-# from its heap, where any little thing left in the room of one makes the next take new memory.
-_CHUNK_BYTES = 34 * 2**20
+# Every chunk reads all weights of the head anew: small ones are slow. And below 32 MiB glibc takes
+# memory from its heap, where any little thing left in the room of one makes the next take its own.
+_CHUNK_BYTES = 80 * 2**20
 _CHUNK_BYTES_ELSEWHERE = 256 * 2**20
 _HIDDEN_BYTES = 32 * 2**20
 _HIDDEN_SHARE = 1 / 16
@@ -62,7 +63,7 @@ def score_batch(
         targets: The token that follows each position, -100 where it is not scored [B, T].
         patches: Patches by the variants' names.
         watch: Gives a context for each body's forward by name, in which it can be observed.
-        chunk_bytes: Size of one chunk of fp32 logits. None: 34 MiB on the CPU, 256 MiB elsewhere.
+        chunk_bytes: Size of one chunk of fp32 logits. None: 80 MiB on the CPU, 256 MiB elsewhere.
         hidden_bytes: Hidden states kept of one group of variants, at least one variant's. None:
             a sixteenth of the weights, but not less than 32 MiB.
 
@@ -108,7 +109,9 @@ class _Batch:
         self.inputs = (input_ids, attention_mask)
         self.positions = (targets != IGNORED).flatten().nonzero().squeeze(1)
         self.targets = targets.flatten()[self.positions]
-        self.chunk_rows = max(1, chunk_bytes // (4 * head.vocabulary))
+        chunks = math.ceil(len(self.targets) * 4 * head.vocabulary / chunk_bytes)
+        # All of about one size: a last one of a few rows would read the head's weights for those.
+        self.chunk_rows = max(1, math.ceil(len(self.targets) / max(1, chunks)))
 
     def empty(self, *, versus: bool = False) -> TokenScores:
         """Room for the scores of the original, or of a variant versus the original."""
@@ -159,13 +162,13 @@ class _Batch:
             assert score.kl is not None
             assert score.agree is not None
             score.nll[rows] = token_nll(variant, targets)
-            score.kl[rows] = token_kl(reference.log_probs, variant.log_probs)
+            score.kl[rows] = token_kl(reference, variant)
             score.agree[rows] = token_agreement(reference, variant)
             # Or it would still be there while the next one's logits are made.
             del variant
 
     def _predictions(self, hidden: Tensor) -> Predictions:
-        return Predictions.of(self.head.tail(hidden), overwrite=True)
+        return Predictions.of(self.head.tail(hidden))
 
 
 def _groups(patches: Mapping[str, Patch], size: int) -> Iterator[dict[str, Patch]]:

@@ -112,10 +112,10 @@ class ChunkedHead:
             hidden: Hidden states [n, D], as `body` gives them.
 
         Returns:
-            [n, V] in the model's data type, in memory of their own.
+            [n, V] in the model's data type.
         """
         if self._backbone is None:
-            return hidden.clone()
+            return hidden
         output = self._output(last_hidden_state=hidden[None])
         ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
         with _forward_replaced(self._backbone, lambda *_, **__: output):

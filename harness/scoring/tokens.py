@@ -6,12 +6,16 @@ Legend: n positions, V entries of the vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK_BYTES = 2 * 2**20
+# Fewer are done before a thread has started.
+_VALUES_PER_THREAD = 2**18
 
 
 @dataclass(frozen=True)
@@ -39,29 +43,32 @@ class TokenScores:
 class Predictions:
     """A model's predictions at n positions.
 
+    The log-probability of a token is its logit, less the peak, less the logarithm of the sum.
+
     Attributes:
-        log_probs: Log-probabilities, fp32 [n, V], in nats.
+        logits: Logits, fp32 [n, V].
+        peak: The largest logit, fp32 [n].
+        log_sum: The logarithm of the sum of exp(logit - peak), fp32 [n].
         top: The likeliest token, int64 [n]; of several equally likely ones the first.
     """
 
-    log_probs: Tensor
+    logits: Tensor
+    peak: Tensor
+    log_sum: Tensor
     top: Tensor
 
     @classmethod
-    def of(cls, logits: Tensor, *, overwrite: bool = False) -> Predictions:
-        """Predictions from logits; computed in fp32.
+    def of(cls, logits: Tensor) -> Predictions:
+        """Predictions from logits [n, V] of any floating-point type; computed in fp32."""
+        logits = logits.float().contiguous()
+        # From the logits: the softmax rounds, and may make a tie where they have none.
+        peak, top = logits.max(dim=-1)
+        sums = sums_by_kernel if logits.device.type == "cpu" else sums_by_operations
+        return cls(logits, peak, sums(logits, peak).log_(), top)
 
-        Args:
-            logits: Logits [n, V] of any floating-point type.
-            overwrite: Whether fp32 logits may become the log-probabilities, to save memory.
-        """
-        log_probs = logits.to(torch.float32, copy=not overwrite)
-        top = []
-        for block in _blocks(log_probs):
-            # The softmax rounds, and may make a tie where the logits have none.
-            top.append(block.argmax(dim=-1))
-            block.copy_(torch.log_softmax(block, dim=-1))
-        return cls(log_probs, torch.cat(top))
+    def log_probs(self) -> Tensor:
+        """Log-probabilities, fp32 [n, V], in nats."""
+        return (self.logits - self.peak[:, None]).sub_(self.log_sum[:, None])
 
 
 def token_nll(predictions: Predictions, targets: Tensor) -> Tensor:
@@ -74,7 +81,8 @@ def token_nll(predictions: Predictions, targets: Tensor) -> Tensor:
     Returns:
         fp32 [n], in nats.
     """
-    return -predictions.log_probs.gather(1, targets[:, None]).squeeze(1)
+    logits = predictions.logits.gather(1, targets[:, None]).squeeze(1)
+    return predictions.log_sum - (logits - predictions.peak)
 
 
 def token_agreement(original: Predictions, variant: Predictions) -> Tensor:
@@ -83,53 +91,78 @@ def token_agreement(original: Predictions, variant: Predictions) -> Tensor:
     Returns:
         bool [n].
     """
-    numbers = _top_log_prob(original).isnan() | _top_log_prob(variant).isnan()
+    numbers = original.log_sum.isnan() | variant.log_sum.isnan()
     return (original.top == variant.top) & ~numbers
 
 
-def token_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Generalised Kullback-Leibler divergence of log_p from log_q.
+def token_kl(original: Predictions, variant: Predictions) -> Tensor:
+    """Generalised Kullback-Leibler divergence of the original's predictions from a variant's.
 
     The sum over the vocabulary of `p (log p - log q) - p + q`, which is `scipy.special.kl_div`
     and, for probabilities that sum to one, the usual divergence. Every term is positive, and an
     error in either normaliser counts only to second order, so that a small divergence is not lost
     in the rounding of large ones: equal inputs give exactly 0. With d = log q - log p a term is
-    p (exp(d) - 1 - d), taken from `expm1`; beyond d = 1, where p may be 0, from q itself.
+    p (exp(d) - 1 - d), from a series; beyond d = 1, where p may be 0, it is taken from q itself.
 
     The relative error in fp32 is at most about 1e-5 from 1e-3 nats on, 1e-3 from 1e-7 nats and
     1e-2 from 1e-9 nats; below that it is what the rounding of the logits themselves allows.
 
     Args:
-        log_p: Log-probabilities of the original, fp32 [n, V]; -inf for an impossible token.
-        log_q: Log-probabilities of the variant, fp32 [n, V].
+        original: The original's predictions at n positions.
+        variant: The variant's predictions at the same positions.
 
     Returns:
         fp32 [n], in nats, at least 0; infinite where the variant rules out what the original
         holds possible, NaN where either is NaN.
     """
-    pairs = zip(_blocks(log_p), _blocks(log_q), strict=True)
-    return torch.cat([_kl_of_rows(*pair) for pair in pairs])
+    on_cpu = original.logits.device.type == "cpu"
+    kl = kl_by_kernel if on_cpu else kl_by_operations
+    return kl(original, variant).clamp_(min=0)
 
 
-def _blocks(rows: Tensor) -> tuple[Tensor, ...]:
-    """Views of a few rows each, that stay in the processor's cache while they are worked on.
+def sums_by_kernel(logits: Tensor, peak: Tensor) -> Tensor:
+    """Sums of exp(logit - peak), fp32 [n], on the CPU."""
+    from harness.scoring import kernels
 
-    On other devices all rows are one block: there small ones are only more launches.
-    """
-    count = _BLOCK_BYTES // (4 * rows.shape[1]) if rows.device.type == "cpu" else len(rows)
-    return torch.split(rows, max(1, count))
+    sums = torch.empty_like(peak)
+    _in_threads(kernels.exponential_sums, logits, peak, sums)
+    return sums
 
 
-def _kl_of_rows(log_p: Tensor, log_q: Tensor) -> Tensor:
+def sums_by_operations(logits: Tensor, peak: Tensor) -> Tensor:
+    """The same on any device."""
+    return (logits - peak[:, None]).exp_().sum(dim=-1)
+
+
+def kl_by_kernel(original: Predictions, variant: Predictions) -> Tensor:
+    """Divergences, fp32 [n], on the CPU."""
+    from harness.scoring import kernels
+
+    kl = torch.empty_like(original.peak)
+    p, q = ((part.logits, part.peak, part.log_sum) for part in (original, variant))
+    _in_threads(kernels.divergences, *p, *q, kl)
+    return kl
+
+
+def kl_by_operations(original: Predictions, variant: Predictions) -> Tensor:
+    """The same on any device."""
+    log_p, log_q = original.log_probs(), variant.log_probs()
     p, q = log_p.exp(), log_q.exp()
     d = log_q - log_p
     terms = d.clamp(max=1.0).expm1_().sub_(d).mul_(p)
     # Nothing up to d = 1, where q <= e p; beyond, what expm1 was kept from adding.
     terms += torch.sub(q, p, alpha=math.e).relu_()
     # Here d may be infinite or, for -inf twice, not a number; the term's limit is q.
-    terms = torch.where(p == 0, q, terms)
-    return terms.sum(dim=-1).clamp_(min=0)
+    return torch.where(p == 0, q, terms).sum(dim=-1)
 
 
-def _top_log_prob(predictions: Predictions) -> Tensor:
-    return predictions.log_probs.gather(1, predictions.top[:, None]).squeeze(1)
+def _in_threads(loop: Callable[..., None], *tensors: Tensor) -> None:
+    """Runs a compiled loop over the rows of some tensors, in as many threads as torch uses."""
+    arrays = [tensor.numpy() for tensor in tensors]
+    threads = min(torch.get_num_threads(), arrays[0].size // _VALUES_PER_THREAD)
+    if threads <= 1:
+        loop(*arrays)
+        return
+    parts = (np.array_split(array, threads) for array in arrays)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(loop, *parts))

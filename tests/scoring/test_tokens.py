@@ -8,7 +8,16 @@ import torch
 from scipy.special import kl_div, log_softmax, rel_entr
 from torch import Tensor
 
-from harness.scoring.tokens import Predictions, token_agreement, token_kl, token_nll
+from harness.scoring.tokens import (
+    Predictions,
+    kl_by_kernel,
+    kl_by_operations,
+    sums_by_kernel,
+    sums_by_operations,
+    token_agreement,
+    token_kl,
+    token_nll,
+)
 
 VOCABULARY = 5000
 
@@ -18,9 +27,16 @@ def logits(seed: int, rows: int = 7, scale: float = 3.0, columns: int = VOCABULA
 
 
 def kl(first: Tensor, second: Tensor) -> np.ndarray:
-    p, q = Predictions.of(first), Predictions.of(second)
-    found = token_kl(p.log_probs, q.log_probs)
-    assert found.dtype == torch.float32
+    return kl_of(Predictions.of(first), Predictions.of(second))
+
+
+def kl_of(p: Predictions, q: Predictions) -> np.ndarray:
+    """By the compiled loop, which the operations that stand in for it elsewhere have to match."""
+    found, other = token_kl(p, q), kl_by_operations(p, q)
+    assert found.dtype == other.dtype == torch.float32
+    np.testing.assert_allclose(found, other, rtol=5e-3, atol=1e-10)
+    np.testing.assert_allclose(found[found > 1e-3], other[found > 1e-3], rtol=2e-5)
+    assert torch.equal(found == 0, other.clamp(min=0) == 0)
     return found.double().numpy()
 
 
@@ -110,7 +126,9 @@ def test_the_sum_is_the_generalised_divergence() -> None:
     p, q = log_p.double().exp().numpy(), log_q.double().exp().numpy()
     expected = kl_div(p, q).sum(-1)
     assert (np.abs(expected - rel_entr(p, q).sum(-1)) > 0.5).all()
-    np.testing.assert_allclose(token_kl(log_p, log_q), expected, rtol=1e-5)
+    nothing, top = torch.zeros(7), torch.zeros(7, dtype=torch.int64)
+    found = kl_of(*(Predictions(x, nothing, nothing, top) for x in (log_p, log_q)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_impossible_tokens() -> None:
@@ -136,30 +154,85 @@ def test_what_is_not_a_number_stays_in_its_row() -> None:
 
 
 def test_rows_do_not_depend_on_the_rows_beside_them() -> None:
+    # Many enough to be divided between threads.
     x, y = logits(0, rows=3, columns=300_000), logits(1, rows=3, columns=300_000)
-    p, q = Predictions.of(x).log_probs, Predictions.of(y).log_probs
-    alone = [token_kl(p[row : row + 1], q[row : row + 1]) for row in range(3)]
-    assert torch.equal(token_kl(p, q), torch.cat(alone))
+    p, q = Predictions.of(x), Predictions.of(y)
+    rows = [slice(row, row + 1) for row in range(3)]
+    alone = [(Predictions.of(x[row]), Predictions.of(y[row])) for row in rows]
+    assert torch.equal(p.log_sum, torch.cat([first.log_sum for first, _ in alone]))
+    assert torch.equal(token_kl(p, q), torch.cat([token_kl(*pair) for pair in alone]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_logits_are_overwritten_only_where_that_is_allowed(dtype: torch.dtype) -> None:
-    x = logits(0, rows=3, columns=300_000).to(dtype)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_change_nothing(threads: int) -> None:
+    x, y = logits(0, rows=7, columns=300_000), logits(1, rows=7, columns=300_000)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            p, q = Predictions.of(x), Predictions.of(y)
+            found.append(torch.stack([p.log_sum, token_kl(p, q)]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 1024, 1025, 5000])
+@pytest.mark.parametrize("scale", [0.0, 3.0, 100.0, 1e30])
+def test_sums_of_exponentials(columns: int, scale: float) -> None:
+    x = logits(0, scale=scale, columns=columns)
+    peak = x.amax(1)
+    exact = (x - peak[:, None]).double().exp().sum(1)
+    for sums in (sums_by_kernel, sums_by_operations):
+        np.testing.assert_allclose(sums(x, peak), exact, rtol=1e-6)
+
+
+def test_exponentials_of_every_size() -> None:
+    x = -torch.linspace(0, 100, 40_001)
+    found = sums_by_kernel(x[:, None], torch.zeros_like(x)).double()
+    exact = x.double().exp()
+    # As if x itself were off in its last place; and below what fp32 has normal numbers for, 0.
+    error = (found / exact - 1).abs()
+    assert (error <= 1.2e-7 * (2 - x))[x > -87.5].all()
+    assert (found[x < -88] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_logits_are_left_as_they_are(dtype: torch.dtype) -> None:
+    x = logits(0, rows=3).to(dtype)
     kept = x.clone()
-    expected = Predictions.of(x)
+    p = Predictions.of(x)
+    token_kl(p, p)
     assert torch.equal(x, kept)
-    found = Predictions.of(x, overwrite=True)
-    assert torch.equal(found.log_probs, expected.log_probs)
-    assert torch.equal(found.top, expected.top)
-    assert torch.equal(expected.log_probs, kept.log_softmax(-1, dtype=torch.float32))
-    assert (found.log_probs.data_ptr() == x.data_ptr()) == (dtype == torch.float32)
+    np.testing.assert_allclose(p.log_probs(), kept.log_softmax(-1, dtype=torch.float32), rtol=1e-6)
+
+
+def test_logits_that_lie_apart_in_memory() -> None:
+    x = logits(0, rows=8)
+    apart = x.T.contiguous().T[::2]
+    assert not apart.is_contiguous()
+    assert torch.equal(Predictions.of(apart).log_sum, Predictions.of(x[::2]).log_sum)
+
+
+@pytest.mark.parametrize("odd", [torch.nan, -torch.nan, torch.inf])
+@pytest.mark.parametrize("place", [0, 1, 4999])
+def test_what_is_odd_anywhere_is_seen(odd: float, place: int) -> None:
+    x, y = logits(0, rows=1), logits(1, rows=1)
+    odd_x = x.clone()
+    odd_x[0, place] = odd
+    p, q = Predictions.of(odd_x), Predictions.of(y)
+    assert p.log_sum.isnan().all()
+    for measure in (kl_by_kernel, kl_by_operations):
+        assert measure(p, q).isnan().all()
+        assert measure(q, p).isnan().all()
 
 
 def test_nothing_scored_is_an_empty_result() -> None:
     none = Predictions.of(torch.zeros(0, 5))
     empty = torch.zeros(0, dtype=torch.int64)
     assert token_nll(none, empty).shape == (0,)
-    assert token_kl(none.log_probs, none.log_probs).shape == (0,)
+    assert token_kl(none, none).shape == (0,)
     assert token_agreement(none, none).shape == (0,)
 
 
@@ -175,7 +248,7 @@ def test_agreement_is_equality_of_the_argmax(dtype: torch.dtype) -> None:
 def test_the_likeliest_token_is_told_from_logits_not_from_rounded_probabilities() -> None:
     x = torch.zeros(1, 3)
     x[0] = torch.tensor([0.0, 1e-8, 0.0])  # its log-probabilities are all the same in fp32
-    assert len(set(Predictions.of(x).log_probs[0].tolist())) == 1
+    assert len(set(Predictions.of(x).log_probs()[0].tolist())) == 1
     assert Predictions.of(x).top.item() == 1
 
 
