@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from harness.memory import give_back
 from harness.scoring.head import ChunkedHead, evaluating
 from harness.scoring.tokens import (
     Predictions,
@@ -32,7 +33,7 @@ IGNORED = -100
 
 # Every chunk reads all weights of the head anew: small ones are slow. And below 32 MiB glibc takes
 # memory from its heap, where any little thing left in the room of one makes the next take its own.
-_CHUNK_BYTES = 80 * 2**20
+_CHUNK_BYTES = 64 * 2**20
 _CHUNK_BYTES_ELSEWHERE = 256 * 2**20
 _HIDDEN_BYTES = 32 * 2**20
 _HIDDEN_SHARE = 1 / 16
@@ -63,7 +64,7 @@ def score_batch(
         targets: The token that follows each position, -100 where it is not scored [B, T].
         patches: Patches by the variants' names.
         watch: Gives a context for each body's forward by name, in which it can be observed.
-        chunk_bytes: Size of one chunk of fp32 logits. None: 80 MiB on the CPU, 256 MiB elsewhere.
+        chunk_bytes: Size of one chunk of fp32 logits. None: 64 MiB on the CPU, 256 MiB elsewhere.
         hidden_bytes: Hidden states kept of one group of variants, at least one variant's. None:
             a sixteenth of the weights, but not less than 32 MiB.
 
@@ -139,6 +140,8 @@ class _Batch:
         for (name, patch), out in zip(patches.items(), room, strict=True):
             body, tails[name] = self.head.split(patch)
             hidden[name] = self.hidden(name, body.applied(self.head.model), out)
+        # What bodies worked in would lie beside the logits, which do not fit there.
+        give_back()
         # Also where nothing is scored: sharded models wait for one another in the tail.
         for start in range(0, max(1, len(original)), self.chunk_rows):
             rows = slice(start, start + self.chunk_rows)
