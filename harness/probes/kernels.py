@@ -12,17 +12,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 # Values that are added up in their own type, before their sum goes to one in fp64.
-BLOCK = 1024
+_BLOCK = 1024
 
 
 # Sums may be reordered, or the processor could not add eight values at a time; NaN and infinity
-# keep their meaning. Compiled anew in each process, in a second: numba keeps results as pickles.
-_reordered = {"reassoc", "contract", "nsz"}
-compiled = njit(nogil=True, fastmath=_reordered)
-inlined = njit(nogil=True, fastmath=_reordered, forceinline=True)
+# keep their meaning. Compiled anew in each process: numba keeps results as pickles.
+_compiled = njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
-@compiled
+@_compiled
 def power_sums(
     values: NDArray[Any],
     bits: NDArray[Any],
@@ -51,9 +49,9 @@ def power_sums(
         stretch, order = values[bounds[k, 0] : bounds[k, 1]], bits[bounds[k, 0] : bounds[k, 1]]
         low = high = integer(order[0] ^ ((order[0] >> sign) & rest))
         powers[k] = 0
-        for start in range(0, stretch.size, BLOCK):
+        for start in range(0, stretch.size, _BLOCK):
             one = two = three = four = real(0)
-            for i in range(start, min(start + BLOCK, stretch.size)):
+            for i in range(start, min(start + _BLOCK, stretch.size)):
                 x = stretch[i]
                 square = x * x
                 one += x
@@ -71,7 +69,7 @@ def power_sums(
         ends[k, 1] = high ^ ((high >> sign) & rest)
 
 
-@compiled
+@_compiled
 def count_outside(
     values: NDArray[Any], bounds: NDArray[Any], absolute: float, center: float, reach: float
 ) -> tuple[int, int]:

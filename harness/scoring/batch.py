@@ -110,9 +110,9 @@ class _Batch:
         self.inputs = (input_ids, attention_mask)
         self.positions = (targets != IGNORED).flatten().nonzero().squeeze(1)
         self.targets = targets.flatten()[self.positions]
-        chunks = math.ceil(len(self.targets) * 4 * head.vocabulary / chunk_bytes)
+        count, most = len(self.targets), max(1, chunk_bytes // (4 * head.vocabulary))
         # All of about one size: a last one of a few rows would read the head's weights for those.
-        self.chunk_rows = max(1, math.ceil(len(self.targets) / max(1, chunks)))
+        self.chunk_rows = math.ceil(count / max(1, math.ceil(count / most))) or 1
 
     def empty(self, *, versus: bool = False) -> TokenScores:
         """Room for the scores of the original, or of a variant versus the original."""

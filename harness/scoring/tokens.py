@@ -147,13 +147,14 @@ def kl_by_kernel(original: Predictions, variant: Predictions) -> Tensor:
 def kl_by_operations(original: Predictions, variant: Predictions) -> Tensor:
     """The same on any device."""
     log_p, log_q = original.log_probs(), variant.log_probs()
-    p, q = log_p.exp(), log_q.exp()
     d = log_q - log_p
+    p, q = log_p.exp_(), log_q.exp_()
     terms = d.clamp(max=1.0).expm1_().sub_(d).mul_(p)
     # Nothing up to d = 1, where q <= e p; beyond, what expm1 was kept from adding.
     terms += torch.sub(q, p, alpha=math.e).relu_()
     # Here d may be infinite or, for -inf twice, not a number; the term's limit is q.
-    return torch.where(p == 0, q, terms).sum(dim=-1)
+    terms = torch.where(p == 0, q, terms)
+    return terms.masked_fill_(d == -math.inf, math.inf).sum(dim=-1)
 
 
 def _in_threads(loop: Callable[..., None], *tensors: Tensor) -> None:

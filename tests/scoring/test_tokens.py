@@ -75,6 +75,17 @@ def test_a_constant_added_to_all_logits_is_no_divergence() -> None:
     assert kl(x, x + 50.0).max() < 1e-10
 
 
+@pytest.mark.parametrize("offset", [30.0, 1024.0, 2.0**14, 2.0**18])
+def test_logits_far_from_zero(offset: float) -> None:
+    # Multiples of 2^-5 stay what they are in fp32 at this distance.
+    x, y = (torch.round(32 * logits(seed)) / 32 for seed in (0, 1))
+    near = 0.5 * torch.round(y / 4)
+    for other in (x, y, x + near):
+        assert kl(x + offset, other).tolist() == kl(x, other).tolist()
+        assert kl(x, other + offset).tolist() == kl(x, other).tolist()
+    np.testing.assert_allclose(kl(x + offset, y), exact_kl(x, y), rtol=2e-5)
+
+
 @pytest.mark.parametrize(("distance", "rtol"), [(1e-2, 2e-4), (1e-3, 5e-4), (1e-4, 2e-3)])
 def test_tiny_kl_keeps_its_relative_accuracy(distance: float, rtol: float) -> None:
     x = logits(0)
@@ -139,6 +150,14 @@ def test_impossible_tokens() -> None:
     found = kl(x, y)
     np.testing.assert_allclose(found[:2], exact_kl(x, y)[:2], rtol=2e-5)
     assert found[2] == np.inf
+
+
+@pytest.mark.parametrize("height", [50.0, 95.0, 200.0])
+def test_what_the_variant_alone_rules_out_is_infinite_however_unlikely(height: float) -> None:
+    x = torch.tensor([[0.0, -height]])
+    y = torch.tensor([[0.0, -torch.inf]])
+    assert kl(x, y).tolist() == [np.inf]
+    assert kl(y, y).tolist() == [0.0]
 
 
 def test_what_is_not_a_number_stays_in_its_row() -> None:
