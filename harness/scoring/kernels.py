@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 # Sums that are kept side by side, so that the processor can add to eight at a time in the order
 # that is written. Reordered, as it would have to be with one sum, two subtractions from a logit
-# become one of their sum, which a large peak rounds.
+# become one of their sum, which a large peak rounds. Each is in fp32, of every 1,024th term; they
+# are added up in fp64.
 _SUMS = 1024
 
 _FASTMATH = {"contract", "nsz"}
@@ -62,7 +63,7 @@ def exponential_sums(
         peak: The largest of each row [n].
         sums: Where the sums go [n].
     """
-    parts = np.empty(_SUMS)
+    parts = np.empty(_SUMS, np.float32)
     for i in range(len(logits)):
         largest = peak[i]
         parts[:] = 0
@@ -71,7 +72,7 @@ def exponential_sums(
             for j in range(block.size):
                 scale, r, rest = _exponential(block[j] - largest)
                 parts[j] += scale * (_ONE + r + rest)
-        sums[i] = parts.sum()
+        sums[i] = parts.astype(np.float64).sum()
 
 
 @_compiled
@@ -95,7 +96,7 @@ def divergences(
         q_log_sum: As ``p_log_sum``.
         kl: Where the sums go [n].
     """
-    parts = np.empty(_SUMS)
+    parts = np.empty(_SUMS, np.float32)
     for i in range(len(p_logits)):
         p_first, p_then, q_first, q_then = p_peak[i], p_log_sum[i], q_peak[i], q_log_sum[i]
         parts[:] = 0
@@ -117,4 +118,4 @@ def divergences(
                 # Here d may be infinite or, for -inf twice, not a number; the term's limit is q.
                 term = q if p == _ZERO else term
                 parts[j] += _INFINITE if d == -_INFINITE else term
-        kl[i] = parts.sum()
+        kl[i] = parts.astype(np.float64).sum()
