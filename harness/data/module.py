@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import Any, get_args
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
@@ -14,11 +14,9 @@ from harness.data.documents import Detokenizer, Document, Join, make_documents
 from harness.data.plan import RankBatches, ShuffledBatches
 from harness.data.prompts import OPENINGS, Prompts, build_prompts
 from harness.data.sources import TextSource
+from harness.data.token_source import TokenSource
 from harness.data.windows import BosPolicy, Kind, Layout
 from harness.errors import ConfigError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SPLITS = {"fit": "train", "validate": "validation", "test": "test", "predict": "validation"}
 """The split that each command reads unless told otherwise."""
@@ -27,22 +25,6 @@ Loader = DataLoader[Any]
 
 LONGEST = 2048
 """Most ids in a window unless told otherwise."""
-
-
-class TokenSource(Protocol):
-    """What the data need to know of the model."""
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer."""
-
-    @property
-    def max_positions(self) -> int | None:
-        """Most ids the model can see at once; None where it has no limit."""
-
-    @property
-    def new_tokens(self) -> int | None:
-        """Most tokens that are generated after each prompt; None where no text is generated."""
 
 
 class TextDataModule(LightningDataModule):

@@ -1,7 +1,7 @@
 """The two loops over rows of logits that scoring on the CPU needs, compiled.
 
-Each reads a row once and keeps nothing of its size. The same in tensor operations takes some twenty
-passes over memory, and five times as long.
+Each reads a row once and keeps nothing of its size, where tensor operations make some ten passes
+over memory, with what they leave in between.
 
 Legend: n positions, V entries of the vocabulary.
 """
@@ -29,7 +29,7 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _LOG2_E, _LN_2 = np.float32(math.log2(math.e)), np.float32(math.log(2))
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(k)) for k in range(2, 8))
 
-# Exponentials of this and of what is below are 0; those of fp32's least normal numbers already are.
+# Its exponential comes out as 0, as does that of anything below -87.68: fp32 has no normal number.
 _LEAST = np.float32(-88)
 _INFINITE = np.float32(np.inf)
 
