@@ -11,10 +11,10 @@ from benchmarks.timing import seconds
 from harness.probes import Observer, Sites
 
 BOUND = 1.10
-TAKES = "about four minutes on two cores"
+TAKES = "about three minutes on two cores"
 
 
-def ratio(pairs: int = 9) -> float:
+def ratio(pairs: int = 15) -> float:
     """Median over interleaved pairs; sites are all that are observed by default."""
     llama = model()
     observer = Observer(llama, Sites().find(llama))

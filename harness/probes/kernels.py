@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 _BLOCK = 1024
 
 
-# Sums may be reordered, or the processor could not add eight values at a time; NaN and infinity
+# Sums may be reordered, or the processor could not add many values at a time; NaN and infinity
 # keep their meaning. Compiled anew in each process: numba keeps results as pickles.
 _compiled = njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
@@ -42,17 +43,20 @@ def power_sums(
         ends: Where the bits of the least and the greatest value go [k, 2].
     """
     # The range is found among integers that are ordered as the values are: unlike the smaller of
-    # two floats, of which one may be NaN, that of integers is one instruction for eight of them.
+    # two floats, of which one may be NaN, that of integers is one instruction for many of them.
     real, integer = values.dtype.type, bits.dtype.type
     for k in range(len(bounds)):
-        # Indices that start at 0 cannot be negative: else each would be checked, one by one.
-        stretch, order = values[bounds[k, 0] : bounds[k, 1]], bits[bounds[k, 0] : bounds[k, 1]]
-        low = high = integer(order[0] ^ ((order[0] >> sign) & rest))
+        first, last = bounds[k]
+        low = high = integer(bits[first] ^ ((bits[first] >> sign) & rest))
         powers[k] = 0
-        for start in range(0, stretch.size, _BLOCK):
+        for start in range(first, last, _BLOCK):
+            # Indices that start at 0 cannot be negative. Of others each might count from the end,
+            # and values would be fetched one by one.
+            stop = min(start + _BLOCK, last)
+            block, order = values[start:stop], bits[start:stop]
             one = two = three = four = real(0)
-            for i in range(start, min(start + _BLOCK, stretch.size)):
-                x = stretch[i]
+            for i in range(block.size):
+                x = block[i]
                 square = x * x
                 one += x
                 two += square
@@ -84,7 +88,9 @@ def count_outside(
     """
     beyond = outside = 0
     for k in range(len(bounds)):
-        for x in values[bounds[k, 0] : bounds[k, 1]]:
-            beyond += abs(x) > absolute
-            outside += abs(x - center) > reach
+        stretch = values[bounds[k, 0] : bounds[k, 1]]
+        for i in range(stretch.size):  # an iterator would fetch one value after the other
+            x = np.float64(stretch[i])
+            beyond += int(abs(x) > absolute)
+            outside += int(abs(x - center) > reach)
     return beyond, outside
