@@ -143,7 +143,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _text_column(table: Dataset, wanted: str | None, default: str) -> str:
-    types = {name: str(getattr(kind, "dtype", kind)) for name, kind in table.features.items()}
+    types = {name: _type(kind) for name, kind in table.features.items()}
     strings = [name for name, kind in types.items() if kind in _TEXT_TYPES]
     there = f"there are {', '.join(f'{name} ({kind})' for name, kind in types.items())}"
     if wanted is None:
@@ -156,6 +156,12 @@ def _text_column(table: Dataset, wanted: str | None, default: str) -> str:
     if wanted not in strings:
         raise ConfigError("data.text_column", wanted, f"does not hold text; {there}")
     return wanted
+
+
+def _type(feature: object) -> str:
+    """A column's type in a word or two; ``datasets`` calls that of several Json."""
+    mixed = type(feature).__name__ == "Json"
+    return "of mixed types" if mixed else str(getattr(feature, "dtype", feature))
 
 
 @contextmanager

@@ -40,7 +40,8 @@ def save_generations(path: Path, rows: Iterable[Row]) -> None:
 def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most: int = 2) -> None:
     """Prints what original and variants made of some prompts, each departure marked.
 
-    Those prompts are shown first whose texts depart at all; as many variants as find room.
+    Those prompts are shown first whose texts depart at all; as many variants as find room,
+    and the others by name.
 
     Args:
         rows: What was written.
@@ -54,6 +55,7 @@ def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most:
         for row in texts
         if _note(row, texts[0]) != _SAME
     }
+    left_out: list[str] = []
     for texts in _telling(rows, most):
         # Those that are the original stand last, where there is room.
         order = sorted(texts[1:], key=lambda row: row["variant"] not in departing)
@@ -70,6 +72,9 @@ def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most:
             table.add_column(row["variant"], ratio=1, overflow="fold")
         table.add_row(*(_marked(row, texts[0]) for row in columns))
         console.print(table)
+        left_out = [row["variant"] for row in order[len(columns) - 1 :]]
+    if left_out:
+        console.print(f"{', '.join(left_out)}: in generations.jsonl, for want of room here")
 
 
 def html_table(rows: Sequence[Row], most: int = 20) -> str:

@@ -106,6 +106,8 @@ def test_columns_that_are_refused(folder):
     assert "does not hold text" in str(refused("a.jsonl", text_column="id"))
     write(folder / "b.jsonl", {"id": [1]})
     assert "no column holds text; there are id (int64)" in str(refused("b.jsonl"))
+    write(folder / "c.jsonl", {"text": ["x", 1]})
+    assert str(refused("c.jsonl")).endswith("no column holds text; there are text (of mixed types)")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])

@@ -64,7 +64,7 @@ def shown(rows: list[dict[str, Any]], width: int, most: int = 2) -> str:
 
 def columns(text: str) -> list[str]:
     """What stands in each column of the one table that was shown, its lines joined."""
-    lines = text.splitlines()
+    lines = [line for line in text.splitlines() if "want of room" not in line]
     rule = next(k for k, line in enumerate(lines) if "──" in line)
     head = lines[rule - 1]
     starts = [match.start() for match in re.finditer(r"\S+", head)]
@@ -132,7 +132,15 @@ def test_as_many_variants_as_find_room(width: int) -> None:
     names = ["original", *(f"variant{k}" for k in range(8))]
     if width >= 60:
         assert head.split() == names[: max(2, width // 24)]
-    assert "variant0" in squeezed(shown(rows, width))
+    text = squeezed(shown(rows, width))
+    assert "variant0" in text
+    rest = names[max(2, width // 24) :]
+    assert squeezed(f"{', '.join(rest)}: in generations.jsonl, for want of room here") in text
+
+
+def test_no_variant_is_said_to_be_left_out_that_is_not() -> None:
+    assert "want of room" not in shown(made(), 80)
+    assert "want of room" not in shown([], 80)
 
 
 def test_the_mark_stands_where_the_text_departs() -> None:
