@@ -25,12 +25,13 @@ class StepProgressBar(RichProgressBar):
     """
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        """In a training the bar is short and the speed left out: figures would be cut otherwise."""
+        """A bar and the time that is left, which says all that a speed would.
+
+        In a training the bar is short: figures would be cut off otherwise.
+        """
         columns = super().configure_columns(trainer)
-        if trainer.state.fn != "fit":
-            return columns
         for column in columns:
-            if isinstance(column, CustomBarColumn):
+            if isinstance(column, CustomBarColumn) and trainer.state.fn == "fit":
                 column.bar_width = 10
         return [column for column in columns if not isinstance(column, ProcessingSpeedColumn)]
 
