@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 from harness import results as schema
 
@@ -17,4 +18,4 @@ def test_records_are_frozen_and_every_field_is_described() -> None:
     for record in records:
         assert record.__dataclass_params__.frozen  # type: ignore[attr-defined]
         for field in dataclasses.fields(record):
-            assert f"        {field.name}: " in (record.__doc__ or "")
+            assert f"\n    {field.name}: " in inspect.cleandoc(record.__doc__ or "")
