@@ -120,7 +120,7 @@ class OutlierExperiment(LightningModule):
         """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
         self.source.check()
         if self.generation is not None and stage != "fit":
-            # Tried before by itself; which ids there are only the model's configuration tells.
+            # `check` tried the arguments with more ids than any model has; now with this one's.
             vocabulary = self.source.config.get_text_config().vocab_size
             self.generation.rehearse("model.generation", vocabulary)
             self.metrics = self.generation.load_metrics("model.generation")

@@ -2,37 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import platform
+import re
+import subprocess
+import sys
 
 import pytest
-from numba.core import types
+import torch
+from numba import types
 
+from harness.probes import Thresholds, measure
 from harness.probes import kernels as probes
 from harness.scoring import kernels as scoring
+from harness.scoring.tokens import Predictions, token_kl
 
-FLOATS, ROWS = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
-BITS, BOUNDS = types.Array(types.int32, 1, "C"), types.Array(types.int64, 2, "C")
-SUMS = types.Array(types.float64, 2, "C")
-ENDS = types.Array(types.int32, 2, "C")
+FLOATS, ROWS = types.float32[::1], types.float32[:, ::1]
+INTEGER, PLACES = types.int32, types.int64[:, ::1]
+SUMS, ENDS = types.float64[:, ::1], types.int32[:, ::1]
+THRESHOLDS = (types.float64,) * 3
 
+# What each is compiled for where a model computes in fp32.
 LOOPS = {
-    "power_sums": (
-        probes.power_sums,
-        (FLOATS, BITS, types.int32, types.int32, BOUNDS, SUMS, ENDS),
-    ),
-    "count_outside": (probes.count_outside, (FLOATS, BOUNDS, *[types.float64] * 3)),
-    "exponential_sums": (scoring.exponential_sums, (ROWS, FLOATS, FLOATS)),
-    "divergences": (scoring.divergences, (ROWS, FLOATS, FLOATS, ROWS, FLOATS, FLOATS, FLOATS)),
+    probes.power_sums: (FLOATS, INTEGER[::1], INTEGER, INTEGER, PLACES, SUMS, ENDS),
+    probes.count_outside: (FLOATS, PLACES, *THRESHOLDS),
+    scoring.exponential_sums: (ROWS, FLOATS, FLOATS),
+    scoring.divergences: (ROWS, FLOATS, FLOATS, ROWS, FLOATS, FLOATS, FLOATS),
 }
+NAMES = [loop.py_func.__name__ for loop in LOOPS]
+
+# Code can be made for a processor that it could not run on.
+COMPILED_ELSEWHERE = {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": ""}
 
 
-def assembly(loop: Any, signature: tuple[Any, ...]) -> str:
-    loop.compile(signature)
-    return str(loop.inspect_asm(loop.signatures[-1]))
+def test_the_loops_run_as_they_are_looked_at_here() -> None:
+    measure(torch.full((3, 4), 9.0), Thresholds(6.0, 0.1))
+    predictions = Predictions.of(torch.zeros(2, 5))
+    token_kl(predictions, predictions)
+    for loop, signature in LOOPS.items():
+        assert signature in loop.signatures
 
 
-@pytest.mark.parametrize("name", LOOPS)
-def test_values_are_read_side_by_side(name: str) -> None:
-    # Processors with AVX-512 are made to fetch values one by one where indices may be negative and
-    # count from the end, or are an iterator's: four to seven times as slow.
-    assert "gather" not in assembly(*LOOPS[name])
+@pytest.fixture(scope="module")
+def machine_code() -> dict[str, str]:
+    """What a processor with AVX-512 would be given, by loop."""
+    command = [sys.executable, "-m", __name__]
+    environment = os.environ | COMPILED_ELSEWHERE
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return dict(zip(NAMES, done.stdout.split(CUT), strict=True))
+
+
+CUT = "\n=====\n"
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="no code for x86 here")
+@pytest.mark.parametrize("name", NAMES)
+def test_values_are_taken_side_by_side(name: str, machine_code: dict[str, str]) -> None:
+    code = machine_code[name]
+    assert re.search(r"\bv(add|sub|mul|fn?m\w+|cmp\w*)p[sd]\b.*%[yz]mm", code)
+    # One by one is how they are fetched where indices may be negative, and count from the end, or
+    # are those of an iterator: several times as slow.
+    assert "gather" not in code
+
+
+if __name__ == "__main__":
+    for each, types_ in LOOPS.items():
+        each.compile(types_)
+    print(CUT.join(each.inspect_asm(types_) for each, types_ in LOOPS.items()))

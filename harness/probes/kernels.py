@@ -1,14 +1,12 @@
 """The two loops over values that statistics on the CPU need, compiled.
 
-Each reads memory once. The same in tensor operations reads it six times, and takes three times as
-long.
+Each reads memory once, where tensor operations do so six times, with what they leave in between.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -90,7 +88,7 @@ def count_outside(
     for k in range(len(bounds)):
         stretch = values[bounds[k, 0] : bounds[k, 1]]
         for i in range(stretch.size):  # an iterator would fetch one value after the other
-            x = np.float64(stretch[i])
-            beyond += int(abs(x) > absolute)
-            outside += int(abs(x - center) > reach)
+            x = stretch[i]
+            beyond += abs(x) > absolute
+            outside += abs(x - center) > reach
     return beyond, outside

@@ -110,9 +110,10 @@ class _Batch:
         self.inputs = (input_ids, attention_mask)
         self.positions = (targets != IGNORED).flatten().nonzero().squeeze(1)
         self.targets = targets.flatten()[self.positions]
-        count, most = len(self.targets), max(1, chunk_bytes // (4 * head.vocabulary))
+        rows, most_rows = len(self.targets), max(1, chunk_bytes // (4 * head.vocabulary))
         # All of about one size: a last one of a few rows would read the head's weights for those.
-        self.chunk_rows = math.ceil(count / max(1, math.ceil(count / most))) or 1
+        chunks = max(1, math.ceil(rows / most_rows))
+        self.chunk_rows = max(1, math.ceil(rows / chunks))
 
     def empty(self, *, versus: bool = False) -> TokenScores:
         """Room for the scores of the original, or of a variant versus the original."""

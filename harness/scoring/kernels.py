@@ -1,7 +1,7 @@
 """The two loops over rows of logits that scoring on the CPU needs, compiled.
 
-Each reads a row once and keeps nothing of its size, where tensor operations make some ten passes
-over memory, with what they leave in between.
+Each reads a row once, where tensor operations pass over memory three times for the sums and some
+twenty times for the divergence, with what they leave in between.
 
 Legend: n positions, V entries of the vocabulary.
 """
@@ -15,11 +15,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Sums that are kept side by side, so that the processor can add to eight at a time in the order
-# that is written. Reordered, as it would have to be with one sum, two subtractions from a logit
-# become one of their sum, which a large peak rounds. Each is in fp32, of every 1,024th term; they
-# are added up in fp64.
-_SUMS = 1024
+# Sums that are kept side by side, so that the processor can add to many at a time in the order that
+# is written. Reordered, as it would have to be with one sum, two subtractions from a logit become
+# one of their sum, which a large peak rounds. They are in fp64: in fp32, what many unlikely tokens
+# add up to would vanish beside a likely one.
+_PARTS = 1024
 
 _FASTMATH = {"contract", "nsz"}
 _compiled = njit(nogil=True, fastmath=_FASTMATH)
@@ -29,7 +29,7 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _LOG2_E, _LN_2 = np.float32(math.log2(math.e)), np.float32(math.log(2))
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(k)) for k in range(2, 8))
 
-# Its exponential comes out as 0, as does that of anything below -87.68: fp32 has no normal number.
+# Below -87.68 n is -127, which makes a scale of 0: so little has no normal number in fp32.
 _LEAST = np.float32(-88)
 _INFINITE = np.float32(np.inf)
 
@@ -42,7 +42,8 @@ def _exponential(x: Any) -> tuple[Any, Any, Any]:
 
     With x = n ln 2 + r and |r| <= ln(2) / 2: scale is 2^n, and rest is exp(r) - 1 - r from its
     Taylor series, whose next term is below 6e-9. The standard library's would be called for one
-    value after the other; this is done for eight at a time.
+    value after the other; this is done for many at a time. Of NaN, r and rest are NaN, and the
+    scale is of no account.
     """
     x = _LEAST if x < _LEAST else x  # and not `max`: what is not a number has to stay so
     n = np.floor(x * _LOG2_E + _HALF)
@@ -63,16 +64,16 @@ def exponential_sums(
         peak: The largest of each row [n].
         sums: Where the sums go [n].
     """
-    parts = np.empty(_SUMS, np.float32)
+    parts = np.empty(_PARTS)
     for i in range(len(logits)):
         largest = peak[i]
         parts[:] = 0
-        for start in range(0, logits.shape[1], _SUMS):
-            block = logits[i, start : start + _SUMS]
+        for start in range(0, logits.shape[1], _PARTS):
+            block = logits[i, start : start + _PARTS]
             for j in range(block.size):
                 scale, r, rest = _exponential(block[j] - largest)
                 parts[j] += scale * (_ONE + r + rest)
-        sums[i] = parts.astype(np.float64).sum()
+        sums[i] = parts.sum()
 
 
 @_compiled
@@ -96,13 +97,13 @@ def divergences(
         q_log_sum: As ``p_log_sum``.
         kl: Where the sums go [n].
     """
-    parts = np.empty(_SUMS, np.float32)
+    parts = np.empty(_PARTS)
     for i in range(len(p_logits)):
         p_first, p_then, q_first, q_then = p_peak[i], p_log_sum[i], q_peak[i], q_log_sum[i]
         parts[:] = 0
-        for start in range(0, p_logits.shape[1], _SUMS):
-            p_block = p_logits[i, start : start + _SUMS]
-            q_block = q_logits[i, start : start + _SUMS]
+        for start in range(0, p_logits.shape[1], _PARTS):
+            p_block = p_logits[i, start : start + _PARTS]
+            q_block = q_logits[i, start : start + _PARTS]
             for j in range(p_block.size):
                 log_p = (p_block[j] - p_first) - p_then
                 log_q = (q_block[j] - q_first) - q_then
@@ -118,4 +119,4 @@ def divergences(
                 # Here d may be infinite or, for -inf twice, not a number; the term's limit is q.
                 term = q if p == _ZERO else term
                 parts[j] += _INFINITE if d == -_INFINITE else term
-        kl[i] = parts.astype(np.float64).sum()
+        kl[i] = parts.sum()

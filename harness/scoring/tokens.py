@@ -105,7 +105,8 @@ def token_kl(original: Predictions, variant: Predictions) -> Tensor:
     p (exp(d) - 1 - d), from a series; beyond d = 1, where p may be 0, it is taken from q itself.
 
     The relative error in fp32 is at most about 1e-5 from 1e-3 nats on, 1e-3 from 1e-7 nats and
-    1e-2 from 1e-9 nats; below that it is what the rounding of the logits themselves allows.
+    1e-2 from 1e-9 nats; below that it is what the rounding of the logits themselves allows. A token
+    whose probability has no normal number in fp32, below about 1e-38, counts as impossible.
 
     Args:
         original: The original's predictions at n positions.

@@ -263,10 +263,11 @@ def test_what_runs_on_accelerators_finds_what_compiled_loops_do(
 
 
 def test_sums_in_blocks_lose_less_than_sums_in_one() -> None:
-    values = (3 + normal(1, 2**22)).float()
+    # Equal values are rounded the same way over and over again.
+    values = torch.full((1, 2**22), 1.1)
     (total, squares, _, _), _ = (found[0] for found in by_kernel(values, np.array([[0, 1]])))
-    assert total == pytest.approx(float(values.double().sum()), rel=1e-6)
-    assert squares == pytest.approx(float(values.double().square().sum()), rel=1e-6)
+    assert total == pytest.approx(float(values.double().sum()), rel=3e-5)
+    assert squares == pytest.approx(float(values.double().square().sum()), rel=3e-5)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -157,18 +157,19 @@ def test_every_variant_runs_its_own_body(monkeypatch: pytest.MonkeyPatch) -> Non
     assert scores["again"].agree.all()
 
 
-def test_only_scored_positions_go_through_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("most", "chunks"), [(7, [6] * 4), (2.5, [2] * 12), (24, [24]), (23, [12, 12]), (0.5, [1] * 24)]
+)
+def test_scored_positions_go_through_the_head_in_few_chunks_of_one_size(
+    most: float, chunks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     head = ChunkedHead(model_of("llama"))
     rows: list[int] = []
     tail = head.tail
     monkeypatch.setattr(head, "tail", lambda h: rows.append(len(h)) or tail(h))
-    score_batch(head, *batch_of(), {}, chunk_bytes=7 * 4 * 260)
-    assert rows == [
-        6,
-        6,
-        6,
-        6,
-    ]  # 7 targets of 12 tokens, 11 of 12, 6 of 7, in as few chunks as can be
+    # 7 targets of 12 tokens, 11 of 12 and 6 of 7; no chunk has more rows than there is room for.
+    score_batch(head, *batch_of(), {}, chunk_bytes=int(most * 4 * 260))
+    assert rows == chunks
 
 
 def test_nan_of_one_variant_stays_with_it() -> None:

@@ -207,6 +207,21 @@ def test_sums_of_exponentials(columns: int, scale: float) -> None:
         np.testing.assert_allclose(sums(x, peak), exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize("tail", [-9.0, -13.0, -15.0, -17.0, -19.0])
+def test_what_many_unlikely_tokens_add_up_to_is_not_lost_beside_a_likely_one(tail: float) -> None:
+    x = tail + 0.3 * logits(0, rows=8, scale=1.0, columns=2**18)
+    for row, place in enumerate([0, 1, 1023, 1024, 16_384, 100_000, 2**18 - 2, 2**18 - 1]):
+        x[row, place] = 0.0
+    peak, exact = x.amax(1), x.double().exp().sum(1)
+    np.testing.assert_allclose(sums_by_kernel(x, peak), exact, rtol=1.2e-7)
+    np.testing.assert_allclose(sums_by_operations(x, peak), exact, rtol=2e-6)
+    nll = token_nll(Predictions.of(x), x.argmax(1))
+    np.testing.assert_allclose(nll, exact.log(), rtol=0, atol=1.5e-7)
+    y = x + 0.5 * logits(1, rows=8, scale=1.0, columns=2**18)
+    found = token_kl(Predictions.of(x), Predictions.of(y))
+    np.testing.assert_allclose(found, exact_kl(x, y), rtol=1e-5)
+
+
 def test_exponentials_of_every_size() -> None:
     x = -torch.linspace(0, 100, 40_001)
     found = sums_by_kernel(x[:, None], torch.zeros_like(x)).double()
