@@ -102,7 +102,8 @@ def _matches(entry: str) -> list[Path]:
         return [path]
     found = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(entry) else []
     if not found:
-        reason = f"no such file or folder below {Path.cwd()}; give {_ACCEPTED}, or a hub id"
+        where = "" if path.is_absolute() else f" below {Path.cwd()}"
+        reason = f"no such file or folder{where}; give {_ACCEPTED}, or a hub id"
         raise ConfigError("data.dataset", entry, reason)
     return [Path(match) for match in found]
 
