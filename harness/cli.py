@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,10 +18,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from harness import report
 from harness.console import interrupted, quiet
-from harness.data import OPENINGS, TextDataModule, absolute_paths
+from harness.data import OPENINGS, TextDataModule
 from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
-from harness.refusal import arguments_given, check_file, flatten, one_line
+from harness.given import config_files, make_absolute, values_given
+from harness.refusal import check_file, one_line
 from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
 from harness.tracking.progress import StepProgressBar
 
@@ -46,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "trainer.logger": {"class_path": "harness.tracking.RunLogger"},
 }
 TRAINER_DEFAULTS = {"use_distributed_sampler": False, "enable_model_summary": False}
+_LARGEST_SEED = 2**32 - 1
 _GROUPS = ("trainer", "model", "data", "run", "activations", "activations.sites")
 
 
@@ -55,7 +54,7 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the line and exits with status 2."""
         keys = [action.dest for action in self._actions]
-        raise SystemExit(refuse(one_line(message, _given(sys.argv[1:]), keys))) from ex
+        raise SystemExit(refuse(one_line(message, values_given(sys.argv[1:]), keys))) from ex
 
 
 class HarnessCLI(LightningCLI):
@@ -81,15 +80,19 @@ class HarnessCLI(LightningCLI):
         parser.set_defaults(DEFAULTS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses, and refuses a training that cannot go on, before its checkpoint is opened."""
+        """Parses, and refuses a seed out of range and a training that cannot go on."""
         super().parse_arguments(parser, args)
+        seed = self.config[self.config.subcommand].seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed <= _LARGEST_SEED:
+            reason = f"must be a whole number from 0 to {_LARGEST_SEED}, or true or false"
+            raise ConfigError("seed_everything", seed, reason)
         if self.config.subcommand == "fit":
             _check_fit(self.config.fit)
 
     def before_instantiate_classes(self) -> None:
         """Makes paths absolute, and refuses wrong criteria under their full key."""
         config = self.config[self.subcommand]
-        _make_absolute(config)
+        make_absolute(config)
         for name, variant in (config.model.variants or {}).items():
             for part in ("criterion", "edit"):
                 _construct(f"model.variants.{name}.{part}", variant[part])
@@ -102,7 +105,8 @@ class HarnessCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
-            given = {key: value for key, value in _given(sys.argv[1:]).items() if "trainer." in key}
+            values = values_given(sys.argv[1:]).items()
+            given = {key: value for key, value in values if "trainer." in key}
             raise ConfigError("trainer", given, " ".join(str(error).split())) from error
         if not chosen:
             _show_steps(trainer)
@@ -200,7 +204,7 @@ def main() -> int:
     """
     quiet()
     try:
-        for file in _files(sys.argv[1:]):
+        for file in config_files(sys.argv[1:]):
             check_file(file, _GROUPS)
         HarnessCLI(
             OutlierExperiment,
@@ -262,39 +266,3 @@ def _check_fit(config: Namespace) -> None:
     except Exception as error:  # a damaged pickle can raise anything
         reason = f"cannot be read as a checkpoint of fit ({type(error).__name__})"
         raise ConfigError("ckpt_path", checkpoint, reason) from error
-
-
-def _make_absolute(config: Namespace) -> None:
-    def absolute(value: Any) -> Any:
-        if not isinstance(value, str) or value in ("", "demo"):
-            return value
-        path = Path(value).expanduser()
-        # Unlike that of Path, this takes a sentence too long to be the name of a file.
-        return str(path.resolve()) if os.path.exists(path) else value
-
-    for key in ("model.pretrained", "model.tokenizer", "ckpt_path"):
-        if key in config:
-            config[key] = absolute(config[key])
-    config["data.dataset"] = absolute_paths(config["data.dataset"])
-    if config["data.prompts"] != OPENINGS:
-        config["data.prompts"] = absolute(config["data.prompts"])
-    for variant in (config.model.variants or {}).values():
-        variant["patch"] = absolute(variant["patch"])
-    if config.model.generation is not None:
-        metrics = config.model.generation.metrics
-        config.model.generation.metrics = [absolute(metric) for metric in metrics]
-
-
-def _given(argv: Sequence[str]) -> dict[str, Any]:
-    """What the user gave, from the command line and the files it names."""
-    given = dict(arguments_given(argv))
-    for file in _files(argv):
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-        given |= dict(flatten(tree))
-    return given
-
-
-def _files(argv: Sequence[str]) -> list[Path]:
-    paths = [Path(file) for flag, file in pairwise(argv) if flag in ("-c", "--config")]
-    paths += [Path(item.partition("=")[2]) for item in argv if item.startswith("--config=")]
-    return [path for path in paths if path.is_file()]

@@ -182,6 +182,9 @@ BAD = [
     (["--trainer.accelerator=nonsense"], "'trainer.accelerator': 'nonsense'}: You selected an inv"),
     (["--run.name=.."], "run.name='..': must be the name of one folder"),
     (["-c", "no.yaml"], "no.yaml': no such file"),
+    (["--seed_everything=-1"], "seed_everything=-1: must be a whole number from 0 to 4294967295"),
+    (["--seed_everything=4294967296"], "seed_everything=4294967296: must be a whole number from 0"),
+    (["--model.tokenizer=demo"], "of the text, where the model has 260 tokens; give the tokenizer"),
 ]
 
 
@@ -380,6 +383,21 @@ def test_a_wrong_file_is_named(run: Run, tmp_path: Path, text: str, says: str) -
     assert err.startswith("refused: config='wrong.yaml': ")
     assert says in err
     assert err.count("\n") == 1
+
+
+def test_fit_validates_at_most_once_in_an_epoch_or_across_them(run: Run, fit: list[str]) -> None:
+    # 7,200 bytes are 225 windows of 32, 56 batches of 4.
+    text = ["--data.max_length=32", "--data.bos=none", "--trainer.max_steps=1", SILENT]
+    interval = ["--trainer.val_check_interval=1000"]
+    status, _, err = run("fit", *fit, *text, *interval)
+    assert status == 2
+    assert "refused: trainer.val_check_interval=1000: an epoch has 56 batches;" in err
+    across = ["--trainer.check_val_every_n_epoch=null"]
+    assert run("fit", *fit, *text, *interval, *across)[0] == 0
+    assert run("fit", *fit, *text, *interval, "--trainer.limit_val_batches=0")[0] == 0
+    limited = ["--trainer.limit_train_batches=5", "--trainer.val_check_interval=6"]
+    _, _, err = run("fit", *fit, *text, *limited)
+    assert "val_check_interval=6: an epoch has 5 batches" in err
 
 
 def test_fit_must_be_told_how_long_and_from_what(run: Run, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ ORDER = [
     "report",
     "tracking",
     "refusal",
+    "given",
     "cli",
     "__main__",
 ]
