@@ -21,6 +21,7 @@ from harness.outliers import Patch
 from harness.pretrained import DType, Pretrained
 from harness.probes import Observation, Observer
 from harness.scoring import ChunkedHead, Continuation, Tally, generate_batch, score_batch
+from harness.scoring.causality import looks_ahead
 from harness.training import Training
 from harness.variants import (
     ORIGINAL,
@@ -121,8 +122,7 @@ class OutlierExperiment(LightningModule):
         self.source.check()
         if self.generation is not None and stage != "fit":
             # `check` tried the arguments with more ids than any model has; now with this one's.
-            vocabulary = self.source.config.get_text_config().vocab_size
-            self.generation.rehearse("model.generation", vocabulary)
+            self.generation.rehearse("model.generation", self.source.vocabulary)
             self.metrics = self.generation.load_metrics("model.generation")
         if stage != "fit":
             check_scopes(self.variant_configs, self.source.skeleton())
@@ -152,6 +152,8 @@ class OutlierExperiment(LightningModule):
     on_predict_start = on_validation_start
 
     def _measure_with(self, variants: list[Variant]) -> None:
+        if looks_ahead(self.model):
+            raise self.source.refused("its predictions change with what follows: it is not causal")
         self.variants = variants
         self.head = ChunkedHead(self.model)
         self.caveats = Caveats(self.head, variants)

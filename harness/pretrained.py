@@ -114,7 +114,13 @@ class Pretrained:
         """The longest input the model was made for, in tokens; None where it names no limit."""
         text = self.config.get_text_config()
         positions = getattr(text, "max_position_embeddings", None)
-        return None if positions is None else int(positions)
+        # XLNet, which has no limit, says -1.
+        return int(positions) if positions and positions > 0 else None
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model has."""
+        return int(self.config.get_text_config().vocab_size)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -158,7 +164,7 @@ class Pretrained:
         try:
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(self.config, trust_remote_code=self._trust)
-        except (ValueError, TypeError, ImportError) as error:
+        except Exception as error:  # what a configuration says wrongly may fail anywhere
             raise self._unusable(error) from error
 
     def load(self) -> PreTrainedModel:
@@ -175,9 +181,12 @@ class Pretrained:
 
         self.check()
         if self.architecture is not None:
-            model = AutoModelForCausalLM.from_config(
-                self.config, dtype=self.dtype, attn_implementation=self._attention
-            )
+            try:
+                model = AutoModelForCausalLM.from_config(
+                    self.config, dtype=self.dtype, attn_implementation=self._attention
+                )
+            except Exception as error:
+                raise self._unusable(error) from error
             return model.eval()
         source = locate("model.pretrained", self.name)
         try:
@@ -190,6 +199,7 @@ class Pretrained:
                     device_map=self.device_map,
                     trust_remote_code=self._trust,
                     use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # they are named below
                     output_loading_info=True,
                 )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
@@ -210,6 +220,12 @@ class Pretrained:
         pad = self.tokenizer.pad_token_id
         return ends, min(ends, default=0) if pad is None else int(pad)
 
+    def refused(self, reason: str) -> ConfigError:
+        """What says that this model cannot be evaluated, under the key that names it."""
+        if self.architecture is not None:
+            return ConfigError("model.architecture", self.architecture, reason)
+        return ConfigError("model.pretrained", self.name, reason)
+
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes a model and its tokenizer as a Hugging Face folder."""
         with _quiet(progress=False):
@@ -225,6 +241,9 @@ class Pretrained:
                 f"the checkpoint lacks {len(missing)} weights, {missing[0]} for one; random "
                 "values in their place would be measured, so a complete checkpoint is needed",
             )
+        for name, found, due in sorted(info["mismatched_keys"]):
+            reason = f"{name} has shape {list(found)} where its config.json asks for {list(due)}"
+            raise ConfigError("model.pretrained", self.name, reason)
         offloaded = [name for name, weight in model.named_parameters() if weight.is_meta]
         if offloaded:
             raise ConfigError(
@@ -235,11 +254,11 @@ class Pretrained:
             )
 
     def _unusable(self, error: Exception) -> ConfigError:
-        return ConfigError(
-            "model.pretrained",
-            self.name,
-            f"{self.config.model_type} is not a causal language model: {first_line(error)}",
-        )
+        reason = f"{self.config.model_type} is not a causal language model: {first_line(error)}"
+        if not str(error).startswith("Unrecognized configuration class"):
+            told = f"{type(error).__name__}: {first_line(error)}"
+            reason = f"no model can be made of this configuration: {told}"
+        return self.refused(reason)
 
 
 @contextmanager

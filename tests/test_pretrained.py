@@ -130,6 +130,31 @@ def test_an_incomplete_checkpoint_is_refused(folder: Path) -> None:
         Pretrained(str(folder)).load()
 
 
+def test_weights_of_another_shape_are_named(folder: Path) -> None:
+    edit_config(folder, intermediate_size=40)
+    with pytest.raises(ConfigError, match=r"mlp\.\w+_proj\.weight has shape \[.*48.*40"):
+        Pretrained(str(folder)).load()
+
+
+def test_what_no_model_can_be_made_of_is_refused(folder: Path) -> None:
+    edit_config(folder, hidden_act="no-such-function")
+    with pytest.raises(ConfigError, match=r"no model can be made .*no-such-function") as error:
+        Pretrained(str(folder)).skeleton()
+    assert error.value.key == "model.pretrained"
+    architecture = {"model_type": "llama", "hidden_act": "no-such-function"}
+    for attempt in (Pretrained.skeleton, Pretrained.load):
+        with pytest.raises(ConfigError, match="no-such-function") as error:
+            attempt(Pretrained(architecture=architecture))
+        assert error.value.key == "model.architecture"
+
+
+@pytest.mark.parametrize(("stated", "limit"), [(64, 64), (-1, None), (0, None)])
+def test_positions_that_are_no_limit(folder: Path, stated: int, limit: int | None) -> None:
+    source = Pretrained(str(folder))
+    source.config.max_position_embeddings = stated
+    assert source.max_positions == limit
+
+
 def test_a_damaged_checkpoint_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"not a safetensors file")
     with pytest.raises(ConfigError) as error:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from harness.data.windows import Kind
 from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from transformers import PreTrainedTokenizerBase
 
 
 def one_of(key: str, value: Any, accepted: tuple[str, ...]) -> None:
@@ -32,3 +37,39 @@ def check_stride(windows: Kind, stride: int | None, max_length: int) -> None:
     if windows == "chunks" and stride != max_length:
         reason = "chunks do not overlap; leave it out, or choose data.windows=strided"
         raise ConfigError("data.stride", stride, reason)
+
+
+def check_vocabulary(
+    highest: Iterable[int], vocabulary: int, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuses a tokenizer that makes ids which the model does not have.
+
+    Only ids that occur count: some tokenizers know a few more than their model, and never use them.
+
+    Args:
+        highest: The highest id of each text.
+        vocabulary: How many tokens the model has.
+        tokenizer: What made the ids.
+    """
+    most = max(highest, default=0)
+    if most >= vocabulary:
+        reason = (
+            f"makes id {most} of the text, where the model has {vocabulary} tokens; give the "
+            "tokenizer that belongs to it"
+        )
+        raise ConfigError("model.tokenizer", tokenizer.name_or_path, reason)
+
+
+def check_validation_interval(trainer: Trainer | None, batches: int) -> None:
+    """Refuses to validate each time after more batches than there are between two epochs."""
+    if trainer is None or trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches:
+        return
+    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
+    if isinstance(limit, int):
+        batches = min(batches, limit)
+    if isinstance(interval, int) and interval > batches:
+        reason = (
+            f"an epoch has {batches} batches; choose at most as many, or count from epoch to epoch "
+            "with trainer.check_val_every_n_epoch=null"
+        )
+        raise ConfigError("trainer.val_check_interval", interval, reason)

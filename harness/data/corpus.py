@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness import results
 from harness.data.batch import WindowRows
+from harness.data.checks import check_vocabulary
 from harness.data.documents import Document, Join
 from harness.data.plan import plan_batches
 from harness.data.windows import BosPlace, BosPolicy, Layout, Window
@@ -111,6 +112,7 @@ def build_corpus(
     tokenizer: PreTrainedTokenizerBase,
     layout: Layout,
     *,
+    vocabulary: int,
     bos_id: int | None,
     batch_size: int,
     join: Join,
@@ -126,6 +128,7 @@ def build_corpus(
         documents: What is scored; a single one where ``join`` is ``corpus``.
         tokenizer: The model's tokenizer.
         layout: How windows are cut.
+        vocabulary: How many tokens the model has.
         bos_id: The token that stands for BOS, where ``layout`` wants one.
         batch_size: Windows per batch.
         join: What ``documents`` were made by.
@@ -133,9 +136,10 @@ def build_corpus(
         split: For the record.
 
     Raises:
-        ConfigError: Nothing is left to score.
+        ConfigError: Nothing is left to score, or the tokenizer is that of a larger vocabulary.
     """
     tokens = encode(tokenizer, [document.text for document in documents])
+    check_vocabulary((int(ids.max()) for ids in tokens if len(ids)), vocabulary, tokenizer)
     cut = [layout.cut(len(ids), place) for place, ids in enumerate(tokens)]
     windows = [window for part in cut for window in part]
     total = sum(len(ids) for ids in tokens)

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from harness.console import note
-from harness.data.checks import at_least, check_stride, one_of
+from harness.data.checks import at_least, check_stride, check_validation_interval, one_of
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents
 from harness.data.plan import RankBatches, ShuffledBatches
@@ -185,6 +185,7 @@ class TextDataModule(LightningDataModule):
             size = f"{count} windows of {corpus.record.max_length} ids"
             reason = f"the training text has only {size}; choose a smaller batch or max_length"
             raise ConfigError("data.batch_size", self.batch_size, reason)
+        check_validation_interval(self.trainer, len(batches))
         return _loader(corpus.rows, batches)
 
     def val_dataloader(self) -> Loader | list[Loader]:
@@ -268,6 +269,7 @@ class TextDataModule(LightningDataModule):
             chat_template=self.chat_template,
             new_tokens=new_tokens,
             positions=self.source.max_positions,
+            vocabulary=self.source.vocabulary,
             batch_size=self.prompt_batch_size,
             first_step=len(self._corpora[command].plan) if command in self._corpora else 0,
         )
@@ -280,6 +282,7 @@ class TextDataModule(LightningDataModule):
             documents,
             self.source.tokenizer,
             layout,
+            vocabulary=self.source.vocabulary,
             bos_id=bos_id,
             batch_size=self.batch_size,
             join=join,

@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from harness.data.checks import check_vocabulary
 from harness.data.documents import Document
 from harness.data.files import file_format, read_text
 from harness.data.plan import SENTINEL, PlannedBatch, plan_batches
@@ -116,6 +117,7 @@ def build_prompts(
     chat_template: bool,
     new_tokens: int,
     positions: int | None,
+    vocabulary: int,
     batch_size: int,
     first_step: int,
 ) -> Prompts:
@@ -130,12 +132,14 @@ def build_prompts(
         chat_template: Whether each is wrapped as a user's message that the model is to answer.
         new_tokens: Most tokens that are generated.
         positions: Most ids the model can see at once; None where it has no limit.
+        vocabulary: How many tokens the model has.
         batch_size: Prompts per batch.
         first_step: Global number of the first batch.
 
     Raises:
         ConfigError: There are none, the file cannot be read, the tokenizer has no chat template, or
-            a prompt is empty, no text, or leaves no room for its continuation.
+            a prompt is empty, no text, or leaves no room for its continuation, or the tokenizer is
+            that of a larger vocabulary.
     """
     prompts = _unwrapped(prompts)
     if isinstance(prompts, str) and prompts != OPENINGS:
@@ -157,6 +161,7 @@ def build_prompts(
     ids = [_encoded(prompt.text, tokenizer, chat_template) for prompt in found]
     for prompt, encoded in zip(found, ids, strict=True):
         _check_length(prompt, len(encoded), new_tokens, positions)
+    check_vocabulary(map(max, ids), vocabulary, tokenizer)
     pad = tokenizer.pad_token_id
     return Prompts(
         [prompt.text for prompt in found],

@@ -20,5 +20,9 @@ class TokenSource(Protocol):
         """Most ids the model can see at once; None where it has no limit."""
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens the model has."""
+
+    @property
     def new_tokens(self) -> int | None:
         """Most tokens that are generated after each prompt; None where no text is generated."""

@@ -130,6 +130,8 @@ def load_metric(name: str, key: str) -> Any:
         )
     except ImportError as error:
         reason = f"a Python package is missing: {_line(error)}"
+        if ",'" in reason:  # evaluate takes the comma of `import a, b` for part of a name
+            reason = "evaluate reads one import a line only: write `import a` and `import b`"
     except Exception as error:
         # Foreign code may raise anything.
         reason = f"its script fails or defines no metric: {_line(error)}"

@@ -20,6 +20,7 @@ class Source:
 
     tokenizer: Any
     max_positions: int | None = 64
+    vocabulary: int = 260
     new_tokens: int | None = None
 
 

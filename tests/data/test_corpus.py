@@ -16,18 +16,28 @@ from tests.tiny import tiny_tokenizer
 BOS, EOS, PAD = 256, 257, 258
 
 
-def build(texts, layout, *, join="document", tokenizer=None, bos_id=BOS, batch_size=2):
+def build(texts, layout, *, join="document", tokenizer=None, bos_id=BOS, batch_size=2, **keys):
     rows = ((f"d{i}", text) for i, text in enumerate(texts))
     return build_corpus(
         make_documents(rows, join=join),
         tokenizer or tiny_tokenizer(),
         layout,
+        vocabulary=keys.get("vocabulary", 260),
         bos_id=bos_id,
         batch_size=batch_size,
         join=join,
         dataset="texts",
         split="all",
     )
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused():
+    layout = Layout("rolling", 16, 16, "none")
+    z = tiny_tokenizer()("z")["input_ids"][-1]
+    with pytest.raises(ConfigError, match=f"makes id {z} of the text, where the model has {z} tok"):
+        build(["abc", "", "xyz"], layout, vocabulary=z)
+    # What it knows beside, but does not use, is nobody's harm.
+    assert build(["abc", "xyz"], layout, vocabulary=z + 1).record.tokens == 4
 
 
 def test_bos_by_policy():

@@ -30,7 +30,7 @@ TEXTS = ["The first", "a second, longer one", "Füße, naïve", 'with "quotes", 
 
 def build(prompts: Any, documents: Any = (), tokenizer: Any = None, **keys: Any) -> Prompts:
     options = {"chat_template": False, "new_tokens": 8, "positions": 64, "batch_size": 3}
-    options |= {"first_step": 0} | keys
+    options |= {"vocabulary": 260, "first_step": 0} | keys
     return build_prompts(prompts, documents, tokenizer or tiny_tokenizer(), **options)
 
 
@@ -39,6 +39,14 @@ def refused(*arguments: Any, **keys: Any) -> ConfigError:
         build(*arguments, **keys)
     assert "\n" not in str(error.value)
     return error.value
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused() -> None:
+    z = tiny_tokenizer()("z")["input_ids"][-1]
+    error = refused(["abc", "xyz"], vocabulary=z)
+    assert error.key == "model.tokenizer"
+    assert error.reason.startswith(f"makes id {z} of the text, where the model has {z} tokens")
+    assert build(["abc", "xyz"], vocabulary=z + 1).texts == ["abc", "xyz"]
 
 
 def batches(prompts: Prompts, rank: int = 0, world_size: int = 1) -> list[PromptBatch]:

@@ -200,6 +200,12 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
         load_metric(path, KEY)
 
 
+def test_imports_that_evaluate_does_not_read_are_named(tmp_path: Path) -> None:
+    path = script(tmp_path, "listing", "{}", top="import json, math")
+    with pytest.raises(ConfigError, match="one import a line"):
+        load_metric(path, KEY)
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
