@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -22,6 +20,7 @@ from harness.data import OPENINGS, TextDataModule
 from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
 from harness.given import config_files, make_absolute, values_given
+from harness.lightning_keys import check_run
 from harness.refusal import check_file, one_line
 from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
 from harness.tracking.progress import StepProgressBar
@@ -44,7 +43,6 @@ DEFAULTS: dict[str, Any] = {
     "trainer.logger": {"class_path": "harness.tracking.RunLogger"},
 }
 TRAINER_DEFAULTS = {"use_distributed_sampler": False, "enable_model_summary": False}
-_LARGEST_SEED = 2**32 - 1
 _GROUPS = ("trainer", "model", "data", "run", "activations", "activations.sites")
 
 
@@ -80,14 +78,9 @@ class HarnessCLI(LightningCLI):
         parser.set_defaults(DEFAULTS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses, and refuses a seed out of range and a training that cannot go on."""
+        """Parses, and refuses what Lightning would take and then fail on, or do nothing."""
         super().parse_arguments(parser, args)
-        seed = self.config[self.config.subcommand].seed_everything
-        if not isinstance(seed, bool) and not 0 <= seed <= _LARGEST_SEED:
-            reason = f"must be a whole number from 0 to {_LARGEST_SEED}, or true or false"
-            raise ConfigError("seed_everything", seed, reason)
-        if self.config.subcommand == "fit":
-            _check_fit(self.config.fit)
+        check_run(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
         """Makes paths absolute, and refuses wrong criteria under their full key."""
@@ -246,23 +239,3 @@ def _show_steps(trainer: Trainer) -> None:
     for place, callback in enumerate(callbacks):
         if isinstance(callback, ProgressBar):
             callbacks[place] = StepProgressBar()
-
-
-def _check_fit(config: Namespace) -> None:
-    trainer, checkpoint = config.trainer, config.ckpt_path
-    ends = trainer.max_steps != -1, trainer.max_epochs not in (None, -1), trainer.fast_dev_run
-    if not any(ends):
-        reason = (
-            "say how long to train, by this or by trainer.max_epochs: the learning rate falls over "
-            "a known number of steps"
-        )
-        raise ConfigError("trainer.max_steps", trainer.max_steps, reason)
-    if checkpoint is None:
-        return
-    if not Path(checkpoint).is_file():
-        raise ConfigError("ckpt_path", checkpoint, "no such file")
-    try:
-        torch.load(checkpoint, map_location="meta", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        reason = f"cannot be read as a checkpoint of fit ({type(error).__name__})"
-        raise ConfigError("ckpt_path", checkpoint, reason) from error

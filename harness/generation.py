@@ -31,12 +31,15 @@ _TOKENS = 2**20
 class Generation:
     """Settings of `generate`, the same for the original and all variants.
 
+    A model's own `generation_config.json` is not asked, but for the tokens that end a text: what is
+    measured would depend on settings that stand nowhere in the run.
+
     Args:
         max_new_tokens: Most tokens that are generated after each prompt.
         do_sample: Draw tokens at random; else the likeliest is taken each time.
-        temperature: Divides the logits before a token is drawn.
-        top_k: Draw from that many likeliest tokens.
-        top_p: Draw from the likeliest tokens whose probabilities sum up to this.
+        temperature: Divides the logits before a token is drawn. Null: 1.
+        top_k: Draw from that many likeliest tokens; 0 is all. Null: 50, as in transformers.
+        top_p: Draw from the likeliest tokens whose probabilities sum up to this. Null: 1.
         repetition_penalty: Divides the logits of tokens that stand in the text; 1 does nothing.
         seed: Seed of the sampling. The first batch of prompts is drawn with it, the next with the
             next number, and so on; each variant starts from the same.
@@ -118,7 +121,7 @@ class Generation:
         return [load_metric(name, f"{key}.metrics") for name in self.metrics]
 
     def to_arguments(self) -> dict[str, Any]:
-        """Arguments of `generate`; what is not set is left to the model's own settings."""
+        """Arguments of `generate`; for what is not set transformers has its defaults."""
         chosen = {
             "temperature": self.temperature,
             "top_k": self.top_k,
@@ -128,9 +131,6 @@ class Generation:
         return {
             "max_new_tokens": self.max_new_tokens,
             "do_sample": self.do_sample,
-            # A model's own settings may ask for several texts a prompt.
-            "num_beams": 1,
-            "num_return_sequences": 1,
             **{name: value for name, value in chosen.items() if value is not None},
             **self.arguments,
         }

@@ -184,6 +184,12 @@ BAD = [
     (["-c", "no.yaml"], "no.yaml': no such file"),
     (["--seed_everything=-1"], "seed_everything=-1: must be a whole number from 0 to 4294967295"),
     (["--seed_everything=4294967296"], "seed_everything=4294967296: must be a whole number from 0"),
+    (["--trainer.limit_val_batches=0"], "limit_val_batches=0: nothing would be done; leave it out"),
+    (
+        ["--trainer.precision=16-true"],
+        "trainer.precision='16-true': the precision of an evaluation",
+    ),
+    (["--trainer.precision=bf16-mixed"], "trainer.precision='bf16-mixed': the precision of an eva"),
     (["--model.tokenizer=demo"], "of the text, where the model has 260 tokens; give the tokenizer"),
 ]
 
@@ -409,6 +415,10 @@ def test_fit_must_be_told_how_long_and_from_what(run: Run, tmp_path: Path) -> No
         status, _, err = run("fit", other)
         assert status == 2
         assert err.startswith("refused: trainer.max_steps=-1: say how long to train")
+    for key in ("max_steps", "max_epochs", "accumulate_grad_batches"):
+        status, _, err = run("fit", "--trainer.max_steps=1", f"--trainer.{key}=0")
+        assert status == 2
+        assert err.startswith(f"refused: trainer.{key}=0: nothing would be learnt")
     (tmp_path / "junk.ckpt").write_bytes(b"junk")
     for name, says in (("no.ckpt", "no such file"), ("junk.ckpt", "cannot be read")):
         status, _, err = run("fit", "--trainer.max_steps=1", f"--ckpt_path={name}")

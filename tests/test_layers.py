@@ -39,6 +39,7 @@ ORDER = [
     "tracking",
     "refusal",
     "given",
+    "lightning_keys",
     "cli",
     "__main__",
 ]

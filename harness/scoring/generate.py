@@ -49,7 +49,8 @@ def generate_batch(
     """Continues prompts by the model under each patch.
 
     Random numbers start from the seed for each patch anew, so that texts differ by the edits alone;
-    the generator's state is afterwards what it was.
+    the generator's state is afterwards what it was. Settings that the model's own
+    `generation_config.json` holds, such as penalties, do not count: only what is given does.
 
     Args:
         model: The model.
@@ -70,6 +71,7 @@ def generate_batch(
         check = _Check(end_ids)
         with (
             evaluating(model),
+            _without_own_settings(model),
             torch.inference_mode(),
             _seeded(seed, model.device),
             patch.applied(model),
@@ -122,6 +124,18 @@ def _continuations(
         broken = check.first.get(row, len(ids)) <= length and row in check.first
         continuations.append(Continuation(() if broken else tuple(ids[:length]), broken))
     return continuations
+
+
+@contextmanager
+def _without_own_settings(model: PreTrainedModel) -> Iterator[None]:
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    try:
+        model.generation_config = GenerationConfig()
+        yield
+    finally:
+        model.generation_config = own
 
 
 @contextmanager
