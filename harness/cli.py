@@ -196,8 +196,12 @@ def main() -> int:
         SystemExit: With status 130 or 143 when a signal ends the run.
     """
     quiet()
+    argv = sys.argv[1:]
     try:
-        for file in config_files(sys.argv[1:]):
+        if argv and argv[0].partition("=")[0] in ("-c", "--config"):
+            reason = "belongs after the command: python -m harness validate -c FILE"
+            raise ConfigError("config", " ".join(argv[:2]), reason)
+        for file in config_files(argv):
             check_file(file, _GROUPS)
         HarnessCLI(
             OutlierExperiment,

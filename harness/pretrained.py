@@ -135,6 +135,9 @@ class Pretrained:
         Raises:
             ConfigError: For packed weights, pickled weights, or a data type that overflows.
         """
+        if self.revision is not None and Path(locate("model.pretrained", self.name)).is_dir():
+            reason = "only a model of the hub has one; leave it out for a folder"
+            raise ConfigError("model.revision", self.revision, reason)
         packed = getattr(self.config, "quantization_config", None)
         if packed is not None:
             method = packed.get("quant_method", "packed") if isinstance(packed, dict) else "packed"

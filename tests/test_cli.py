@@ -190,6 +190,7 @@ BAD = [
         "trainer.precision='16-true': the precision of an evaluation",
     ),
     (["--trainer.precision=bf16-mixed"], "trainer.precision='bf16-mixed': the precision of an eva"),
+    (["--data.dataset="], "data.dataset='': name a hub id, a path, or demo"),
     (["--model.tokenizer=demo"], "of the text, where the model has 260 tokens; give the tokenizer"),
 ]
 
@@ -404,6 +405,13 @@ def test_fit_validates_at_most_once_in_an_epoch_or_across_them(run: Run, fit: li
     limited = ["--trainer.limit_train_batches=5", "--trainer.val_check_interval=6"]
     _, _, err = run("fit", *fit, *text, *limited)
     assert "val_check_interval=6: an epoch has 5 batches" in err
+
+
+def test_a_file_belongs_after_the_command(run: Run) -> None:
+    for argv in (["-c", "a.yaml", "validate"], ["--config=a.yaml", "validate"]):
+        status, _, err = run(*argv)
+        assert status == 2
+        assert "belongs after the command: python -m harness validate -c FILE" in err
 
 
 def test_fit_must_be_told_how_long_and_from_what(run: Run, tmp_path: Path) -> None:

@@ -508,7 +508,7 @@ def test_texts_are_those_of_an_edited_copy(
         assert (ours.generation, ours.edit) == (record.generation, record.edit)
 
 
-def test_a_models_own_settings_do_not_change_how_many_texts_there_are(
+def test_a_models_own_settings_of_generation_do_not_count(
     folders: Any, corpus: Path, tmp_path: Path
 ) -> None:
     options = {"generation": Generation(max_new_tokens=6)}
@@ -516,6 +516,8 @@ def test_a_models_own_settings_do_not_change_how_many_texts_there_are(
     plain = run(folders("llama"), corpus, tmp_path, model=options, **data)
     folder = shutil.copytree(folders("llama"), tmp_path / "asks-for-more")
     own = {"num_beams": 3, "num_return_sequences": 3, "do_sample": True, "temperature": 9.0}
+    own |= {"repetition_penalty": 3.0, "no_repeat_ngram_size": 1, "min_new_tokens": 6}
+    own |= {"suppress_tokens": [101], "stop_strings": ["e"], "remove_invalid_values": True}
     (folder / "generation_config.json").write_text(json.dumps(own))
     ran = run(folder, corpus, tmp_path, model=options, **data)
     assert ran.experiment.texts == plain.experiment.texts

@@ -121,6 +121,13 @@ def test_gemma3_in_float16_is_refused_unless_forced(tmp_path: Path) -> None:
         Pretrained(folder).check()
 
 
+def test_a_revision_is_for_models_of_the_hub(folder: Path) -> None:
+    for name in (str(folder), "demo"):
+        with pytest.raises(ConfigError, match="only a model of the hub has one") as error:
+            Pretrained(name, revision="main").check()
+        assert error.value.key == "model.revision"
+
+
 def test_an_incomplete_checkpoint_is_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     state = load_file(path)

@@ -57,7 +57,7 @@ def absolute_paths(dataset: str | list[str]) -> str | list[str]:
     """Returns the data set with its paths made absolute, hub ids and ``demo`` as they are."""
     if isinstance(dataset, list):
         return [str(Path(path).expanduser().absolute()) for path in dataset]
-    if dataset == "demo" or not is_local(dataset):
+    if dataset in ("", "demo") or not is_local(dataset):
         return dataset
     return str(Path(dataset).expanduser().absolute())
 

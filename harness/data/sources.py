@@ -74,6 +74,9 @@ class TextSource:
             reason = "only a data set of the hub has one; leave it out for local files"
             raise ConfigError(f"data.{key}", self.revision or self.name, reason)
         files, read_split = find_files(self.dataset, split, split_key)
+        if self.text_column is not None and all(file_format(path) == "txt" for path in files):
+            reason = "a .txt file is one text, without columns; leave it out"
+            raise ConfigError("data.text_column", self.text_column, reason)
         return self._file_rows(files), read_split
 
     def table(self, split: str, split_key: str) -> Dataset:

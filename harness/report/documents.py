@@ -18,6 +18,10 @@ class UnitRecord(Protocol):
         """Its name."""
 
     @property
+    def tokens(self) -> int:
+        """Scored tokens."""
+
+    @property
     def words(self) -> int | None:
         """Words of the raw document."""
 
@@ -30,6 +34,8 @@ def save_documents(
     path: Path, tallies: Mapping[str, Tally], units: Sequence[UnitRecord], names: Sequence[str]
 ) -> None:
     """Writes one row per variant and document: summed nll and KL in nats, tokens, words, bytes.
+
+    Words and bytes are null where not all tokens of a document were scored.
 
     Args:
         path: The file.
@@ -55,8 +61,9 @@ def save_documents(
             columns["nll"].append(nll[unit])
             columns["kl"].append(kl[unit])
             columns["tokens"].append(tokens[unit])
-            columns["words"].append(units[unit].words)
-            columns["bytes"].append(units[unit].bytes)
+            whole = tokens[unit] == units[unit].tokens
+            columns["words"].append(units[unit].words if whole else None)
+            columns["bytes"].append(units[unit].bytes if whole else None)
     schema = pyarrow.schema(
         [
             ("variant", pyarrow.string()),

@@ -110,6 +110,13 @@ def test_columns_that_are_refused(folder):
     assert str(refused("c.jsonl")).endswith("no column holds text; there are text (of mixed types)")
 
 
+def test_a_text_file_has_no_columns(folder):
+    (folder / "a.txt").write_text("x")
+    assert "a .txt file is one text, without columns" in str(refused("a.txt", text_column="text"))
+    write(folder / "b.jsonl", {"body": ["y"], "more": ["z"]})
+    assert [text for _, text in read(["a.txt", "b.jsonl"], text_column="body")[0]] == ["x", "y"]
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_null_is_an_empty_text(folder, name):
     write(folder / name, {"text": ["x", None, "y"]})
