@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -11,7 +12,11 @@ from harness.data import PromptBatch, WindowBatch
 from harness.outliers import Patch
 from harness.probes import first_nonfinite
 from harness.scoring import ChunkedHead
+from harness.scoring.generate import leaves_padding_out
 from harness.variants import Variant
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Caveats:
@@ -28,6 +33,7 @@ class Caveats:
     def __init__(self, head: ChunkedHead, variants: Sequence[Variant]) -> None:
         self.sentences: list[str] = []
         self._broken: set[str] = set()
+        self._padding_tried = False
         if head.reason is not None:
             self.sentences.append(f"All logits of a batch are in memory at once: {head.reason}.")
         for variant in variants:
@@ -36,6 +42,21 @@ class Caveats:
                     f"{variant.name}: {variant.criterion} selects nothing, "
                     "so this variant is the original."
                 )
+
+    def padded(self, model: PreTrainedModel) -> None:
+        """Says of a model that reads padding as text that prompts are not continued by themselves.
+
+        Args:
+            model: The original, which has prompts of different lengths to continue.
+        """
+        if self._padding_tried:
+            return
+        self._padding_tried = True
+        if not leaves_padding_out(model):
+            self.sentences.append(
+                "This model reads padding as text, so that what it writes after a prompt depends "
+                "on the longer ones beside it; data.prompt_batch_size: 1 keeps them apart."
+            )
 
     def not_finite(
         self, name: str, patch: Patch, model: nn.Module, batch: WindowBatch | PromptBatch

@@ -206,7 +206,7 @@ class Pretrained:
                     output_loading_info=True,
                 )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise refusal("model.pretrained", self.name, error) from error
+            raise self._refused_loading(error) from error
         self._check_complete(model, info)
         return model.eval()
 
@@ -255,6 +255,16 @@ class Pretrained:
                 f"{offloaded[0]} is offloaded and cannot be edited; use more devices or a "
                 "smaller dtype, so that every weight stays on a device",
             )
+
+    def _refused_loading(self, error: Exception) -> ConfigError:
+        told = str(error).lower()
+        given = {"attn_implementation": self._attention, "device_map": self.device_map}
+        for key, value in given.items():
+            # transformers writes FlashAttention2 of what it is given as flash_attention_2.
+            names = (key, str(value).lower(), str(value).lower().replace("_", ""))
+            if value is not None and any(name in told for name in names):
+                return ConfigError(f"model.{key}", value, first_line(error))
+        return refusal("model.pretrained", self.name, error)
 
     def _unusable(self, error: Exception) -> ConfigError:
         reason = f"{self.config.model_type} is not a causal language model: {first_line(error)}"

@@ -31,7 +31,7 @@ _COMMAND = re.compile(r"invalid choice: '(?P<value>[^']*)' \(choose from (?P<rul
 _NO_MAPPING = re.compile(r"Unable to load config '(?P<value>.*)'\n")
 _PART = re.compile(r"Given value: NestedArg\(key='(?P<key>[^']+)', val='?(?P<value>.*?)'?\)\s*$")
 _GIVEN = re.compile(r"Given value: (?P<value>.*)\s*$")
-_NO_FILE = re.compile(r"File does not exist: '?(?P<value>[^']+)'?")
+_NO_FILE = re.compile(r"(?:File does not exist|Path is not a file): '?(?P<value>[^'\n]+)'?")
 _LIST = 'a list, in quotes: \'["first", "second"]\''
 _MAPPING = "'{key: value}', or a file that holds one"
 _KINDS = {

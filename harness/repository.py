@@ -72,6 +72,13 @@ def refusal(key: str, name: str, error: Exception) -> ConfigError:
             "no such repository on the hub (a private one needs `hf auth login`), and no such "
             "folder here"
         )
+    elif "trust_remote_code" in str(error):
+        reason = (
+            "it brings code of its own, which would run on this machine; read it, then allow it by "
+            "model.trust_remote_code=true"
+        )
+    elif "SafetensorError" in kinds:
+        reason = f"its weights are damaged or cut short (*.safetensors): {first_line(error)}"
     elif kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
         reason = "not a folder here, not in the local cache, and the hub cannot be reached"
     else:
@@ -88,6 +95,12 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, or its name where it has none."""
+    """Returns the first line of an error's message, or its name where it has none.
+
+    One that ends in a colon goes on in the next.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    said = 1 + next((k for k, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
+    return " ".join(lines[:said]).rstrip(".")

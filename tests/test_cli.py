@@ -266,6 +266,13 @@ def test_fit_trains_from_scratch(run: Run, fit: list[str], tmp_path: Path) -> No
     assert results(0, "trained")["variants"]["original"]["likelihood"]["nll"] < 4.0
 
 
+def test_a_training_that_diverges_says_so(run: Run, fit: list[str]) -> None:
+    steep = ["--model.training.learning_rate=1e30", "--trainer.max_steps=4"]
+    status, _, err = run("fit", *fit, *steep, "--trainer.val_check_interval=2", SILENT)
+    assert status == 0
+    assert "note: the training diverged: its nll is not finite" in err
+
+
 def test_a_training_is_shown_by_its_steps_in_80_columns(
     run: Run, fit: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +412,12 @@ def test_fit_validates_at_most_once_in_an_epoch_or_across_them(run: Run, fit: li
     limited = ["--trainer.limit_train_batches=5", "--trainer.val_check_interval=6"]
     _, _, err = run("fit", *fit, *text, *limited)
     assert "val_check_interval=6: an epoch has 5 batches" in err
+
+
+def test_a_folder_is_no_file(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("validate", "-c", tmp_path)
+    assert status == 2
+    assert err == f"refused: config='{tmp_path}': no such file\n"
 
 
 def test_a_file_belongs_after_the_command(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.errors import ConfigError
 from harness.pretrained import Pretrained
+from harness.repository import first_line
 from tests.tiny import FAMILIES, save_tiny, tiny_model
 
 
@@ -121,6 +123,29 @@ def test_gemma3_in_float16_is_refused_unless_forced(tmp_path: Path) -> None:
         Pretrained(folder).check()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attn_implementation", "no-such-kernel"),
+        ("attn_implementation", "flash_attention_2"),
+        ("device_map", "nowhere"),
+    ],
+)
+def test_what_a_model_cannot_be_loaded_with_is_named(folder: Path, key: str, value: str) -> None:
+    options: dict[str, Any] = {key: value}
+    with pytest.raises(ConfigError) as error:
+        Pretrained(str(folder), **options).load()
+    assert (error.value.key, error.value.value) == (f"model.{key}", value)
+    assert "\n" not in str(error.value)
+
+
+def test_code_of_a_models_own_is_refused_until_it_is_allowed(folder: Path) -> None:
+    own = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    edit_config(folder, model_type="its-own", auto_map=own)
+    with pytest.raises(ConfigError, match=r"allow it by model.trust_remote_code=true"):
+        _ = Pretrained(str(folder)).config
+
+
 def test_a_revision_is_for_models_of_the_hub(folder: Path) -> None:
     for name in (str(folder), "demo"):
         with pytest.raises(ConfigError, match="only a model of the hub has one") as error:
@@ -160,6 +185,15 @@ def test_positions_that_are_no_limit(folder: Path, stated: int, limit: int | Non
     source = Pretrained(str(folder))
     source.config.max_position_embeddings = stated
     assert source.max_positions == limit
+
+
+def test_a_message_that_ends_in_a_colon_goes_on() -> None:
+    assert (
+        first_line(ValueError("It is one of:\n\n (1) this.\n (2) that."))
+        == "It is one of: (1) this"
+    )
+    assert first_line(ValueError("Only:\n")) == "Only:"
+    assert first_line(ValueError("")) == "ValueError"
 
 
 def test_a_damaged_checkpoint_is_refused(folder: Path) -> None:

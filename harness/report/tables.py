@@ -59,7 +59,7 @@ def tables(results: Results) -> list[Table]:
 def _looked_at(results: Results) -> str:
     counts = [v.generation.prompts for v in results.variants.values() if v.generation]
     written = f"texts after {counts[0]} prompt{'s' * (counts[0] != 1)}" if counts else ""
-    observed = "activations" if any(v.activations for v in results.variants.values()) else ""
+    observed = "activations" if _observed(results) else ""
     return ", and ".join(part for part in (written, observed) if part)
 
 
@@ -103,15 +103,26 @@ def rows(results: Results) -> list[Row]:
 def text_header(results: Results) -> tuple[str, ...]:
     """Names of the columns of the second table: what was written, and what flowed."""
     interval = f"seq-rep-4 [{100 * results.run.confidence:.4g} %]"
-    written = (interval, "diversity", "loops %", "same %")
-    return ("variant", *written, "max |x|", "kurtosis", "massive")
+    written = (interval, "diversity", "loops %", "same %") if _wrote(results) else ()
+    flowed = ("max |x|", "kurtosis", "massive") if _observed(results) else ()
+    return ("variant", *written, *flowed)
 
 
 def text_rows(results: Results) -> list[Row]:
     """The original, then each variant and its first control; none where nothing was looked at."""
-    looked_at = any(v.generation or v.activations for v in results.variants.values())
-    leaders = _with_first_controls(results) if looked_at else []
-    return [Row((name, *_text_cells(record)), control) for name, record, control in leaders]
+    wrote, observed = _wrote(results), _observed(results)
+    return [
+        Row((name, *(_text_cells(v) if wrote else ()), *(_flow_cells(v) if observed else ())), c)
+        for name, v, c in (_with_first_controls(results) if wrote or observed else ())
+    ]
+
+
+def _wrote(results: Results) -> bool:
+    return any(variant.generation for variant in results.variants.values())
+
+
+def _observed(results: Results) -> bool:
+    return any(variant.activations for variant in results.variants.values())
 
 
 def _with_first_controls(results: Results) -> Iterator[tuple[str, Variant, bool]]:
@@ -154,14 +165,15 @@ def _verdict(name: str, variant: Variant) -> str | None:
     assert variant.edit is not None
     against = variant.versus_control
     change = variant.versus_original
-    if variant.edit.is_original or against is None or change is None:
+    if variant.edit.is_original or against is None or change is None or change.delta_nll is None:
         return None
     sentence = (
         f"{name}: editing {variant.edit.entries:,} entries changes nll by "
         f"{signed(change.delta_nll)}; as many random entries of the same tensors by "
         f"{signed(against.delta_nll)} (mean of {against.controls})."
     )
-    if against.importance_ratio is not None and (against.delta_nll or 0) > 0:
+    # Of a loss and a gain neither is so many times the other.
+    if (against.importance_ratio or 0) > 0 and (against.delta_nll or 0) > 0:
         sentence += f" That is {against.importance_ratio:.3g} times as much."
     return sentence
 
@@ -196,17 +208,21 @@ def _control_cells(controls: list[Variant], against: VersusControl) -> tuple[str
 
 
 def _text_cells(variant: Variant) -> tuple[str, ...]:
-    text, flow = variant.generation, variant.activations
-    written: tuple[str, ...] = (NOTHING,) * 4
-    if text is not None:
-        bounds = text.ci95.get("seq_rep_4")
-        interval = "" if bounds is None else f" [{bounds[0]:.2f}, {bounds[1]:.2f}]"
-        repeated = NOTHING if text.seq_rep_4 is None else f"{text.seq_rep_4:.3f}{interval}"
-        same = share(text.identical_to_original)
-        written = (repeated, number(text.diversity), share(text.loop_rate), same)
+    text = variant.generation
+    if text is None:
+        return (NOTHING,) * 4
+    bounds = text.ci95.get("seq_rep_4")
+    interval = "" if bounds is None else f" [{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    repeated = NOTHING if text.seq_rep_4 is None else f"{text.seq_rep_4:.3f}{interval}"
+    same = share(text.identical_to_original)
+    return (repeated, number(text.diversity), share(text.loop_rate), same)
+
+
+def _flow_cells(variant: Variant) -> tuple[str, ...]:
+    flow = variant.activations
     if flow is None:
-        return (*written, *(NOTHING,) * 3)
-    return (*written, number(flow.max_abs), number(flow.max_kurtosis), f"{flow.massive_count:,}")
+        return (NOTHING,) * 3
+    return (number(flow.max_abs), number(flow.max_kurtosis), f"{flow.massive_count:,}")
 
 
 def _perplexity(variant: Variant) -> float | None:

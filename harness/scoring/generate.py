@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from harness.outliers import Patch
 
+# Tokens of a prompt, and as many of padding before it.
+_TRIED = 4
+
 Watch = Callable[[str], AbstractContextManager[object]]
 
 
@@ -88,6 +91,30 @@ def generate_batch(
             )
         written[name] = _continuations(sequences[:, input_ids.shape[1] :], check, end_ids)
     return written
+
+
+def leaves_padding_out(model: PreTrainedModel) -> bool:
+    """Whether padding on the left changes nothing, so that prompts of any length can be batched.
+
+    A recurrent model may read it as text. The logits after a few tokens may differ by 1e-4 of the
+    largest (4 epsilon of the model's data type if that is more) from those without padding.
+
+    Args:
+        model: A Hugging Face causal language model.
+    """
+    embedding: Any = model.get_input_embeddings()
+    ids = torch.arange(2 * _TRIED, device=model.device)[None] % embedding.weight.shape[0]
+    mask = (torch.arange(2 * _TRIED, device=model.device) >= _TRIED).long()[None]
+    options = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True}
+    with evaluating(model), _without_own_settings(model), torch.inference_mode():
+        padded, plain = (
+            model.generate(input_ids=x, attention_mask=m, pad_token_id=0, **options).logits[0]
+            for x, m in ((ids, mask), (ids[:, _TRIED:], mask[:, _TRIED:]))
+        )
+    finite = plain[plain.isfinite()].float()
+    largest = float(finite.abs().max()) if len(finite) else 0.0
+    tolerance = max(1e-4, 4 * torch.finfo(plain.dtype).eps) * largest
+    return torch.allclose(padded, plain, rtol=0.0, atol=tolerance, equal_nan=True)
 
 
 class _Check:

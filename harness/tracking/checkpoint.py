@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from harness.console import note
+
 if TYPE_CHECKING:
     from harness.experiment import OutlierExperiment
     from harness.tracking.recorder import RunRecorder
 
-MONITORED = "likelihood/nll"
+TRAINED, MONITORED = "likelihood/train_nll", "likelihood/nll"
 
 
 class HuggingFaceCheckpoint(Callback):
@@ -39,8 +41,12 @@ class HuggingFaceCheckpoint(Callback):
             self._save(pl_module, "best")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the final state."""
+        """Saves the final state, and says if it is one that no training would be worth."""
         self._save(pl_module, "last")
+        last = [trainer.callback_metrics.get(name) for name in (TRAINED, MONITORED)]
+        diverged = any(value is not None and not math.isfinite(value) for value in last)
+        if diverged and self.recorder.folder is not None:
+            note("the training diverged: its nll is not finite; try a lower learning rate")
 
     def _save(self, pl_module: LightningModule, name: str) -> None:
         if self.recorder.folder is None:  # only the first process has one

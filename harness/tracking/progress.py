@@ -11,10 +11,10 @@ from lightning.pytorch.callbacks.progress.rich_progress import (
     ProcessingSpeedColumn,
 )
 
-from harness.tracking.checkpoint import MONITORED
+from harness.tracking.checkpoint import MONITORED, TRAINED
 
 # What is logged, by the names that leave room for the figures in 80 columns.
-_SHOWN = {"likelihood/train_nll": "loss", MONITORED: "val nll"}
+_SHOWN = {TRAINED: "loss", MONITORED: "val nll"}
 
 
 class StepProgressBar(RichProgressBar):

@@ -20,7 +20,7 @@ from harness.report.tables import (
     title,
 )
 from harness.results import Activations, Generation, Results
-from tests.report.made import make_results
+from tests.report.made import make_results, versus
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,14 @@ def test_sentences_say_what_the_controls_say() -> None:
     variants = {"sigma5": dataclasses.replace(sigma5, versus_control=helpful)}
     (sentence, _) = sentences(dataclasses.replace(results, variants=variants))
     assert sentence.endswith("by -0.0003 (mean of 2).")
+    # Of a loss and a gain neither is so many times the other.
+    harmful = dataclasses.replace(sigma5.versus_control, importance_ratio=-124.0)
+    variants = {"sigma5": dataclasses.replace(sigma5, versus_control=harmful)}
+    (sentence, _) = sentences(dataclasses.replace(results, variants=variants))
+    assert sentence.endswith("by +0.0003 (mean of 2).")
+    # What is no number is in the warnings.
+    unknown = dataclasses.replace(sigma5, versus_original=versus(None, None, None, None, None))
+    assert len(sentences(dataclasses.replace(results, variants={"sigma5": unknown}))) == 1
 
 
 def test_the_title_has_the_last_part_of_paths_alone() -> None:
@@ -170,5 +178,10 @@ def test_where_nothing_was_looked_at_there_is_no_table() -> None:
     original = dataclasses.replace(results.variants["original"], activations=flow)
     variants = results.variants | {"original": original}
     table = text_rows(dataclasses.replace(results, variants=variants))
-    assert table[0].cells == ("original", *("–",) * 4, "1", "3", "0")
+    assert table[0].cells == ("original", "1", "3", "0")
     assert len(table) == 4
+    assert text_header(dataclasses.replace(results, variants=variants))[1] == "max |x|"
+    written = dataclasses.replace(looked_at(results).variants["original"], activations=None)
+    only_written = dataclasses.replace(results, variants={"original": written})
+    assert text_header(only_written)[1:] == ("seq-rep-4 [95 %]", "diversity", "loops %", "same %")
+    assert [len(row.cells) for row in text_rows(only_written)] == [5]

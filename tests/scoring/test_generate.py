@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, RwkvConfig
 
 from harness.outliers import Patch
 from harness.scoring import Continuation, generate_batch
+from harness.scoring.generate import leaves_padding_out
 from tests.scoring.families import ALL, model_of, patch_of
 from tests.tiny import FAMILIES, tiny_model
 
@@ -201,6 +202,30 @@ def test_a_patch_writes_what_an_edited_copy_does(family: str, arguments: dict[st
     assert found == {"a": alone, "b": copied, "c": alone}
     assert copied != alone
     assert all(torch.equal(value, weights[name]) for name, value in bits_of(model).items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", ALL)
+def test_padding_is_left_out(family: str, dtype: torch.dtype) -> None:
+    assert leaves_padding_out(model_of(family, dtype))
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_padding_of_what_is_not_finite_tells_nothing(value: float) -> None:
+    model = model_of("llama")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(value)
+    assert leaves_padding_out(model)
+
+
+def test_a_recurrent_model_that_reads_padding_is_told() -> None:
+    torch.manual_seed(0)
+    config = RwkvConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, context_length=32)
+    model = AutoModelForCausalLM.from_config(config)
+    own = model.generation_config
+    assert not leaves_padding_out(model)
+    assert model.generation_config is own
+    assert model.training
 
 
 def test_training_mode_is_left_out_and_given_back() -> None:
