@@ -88,7 +88,8 @@ class Sites:
         ]
         if not sites:
             key, value = ("exclude", self.exclude) if self.exclude else ("include", self.include)
-            raise ConfigError(key, value, "leaves no module to observe")
+            reason = "leaves no module to observe; the head never is, since what it gives are logits"
+            raise ConfigError(key, value, reason)
         return sites
 
 
