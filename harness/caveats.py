@@ -44,7 +44,7 @@ class Caveats:
                 )
 
     def padded(self, model: PreTrainedModel) -> None:
-        """Says of a model that reads padding as text that prompts are not continued by themselves.
+        """Says of a model that padding changes that prompts are not continued by themselves.
 
         Args:
             model: The original, which has prompts of different lengths to continue.
@@ -52,9 +52,13 @@ class Caveats:
         if self._padding_tried:
             return
         self._padding_tried = True
-        if not leaves_padding_out(model):
+        try:
+            sound = leaves_padding_out(model)
+        except Exception:  # what foreign code makes of the trial is no reason to end a run
+            return
+        if not sound:
             self.sentences.append(
-                "This model reads padding as text, so that what it writes after a prompt depends "
+                "Padding changes what this model writes, so that the text after a prompt depends "
                 "on the longer ones beside it; data.prompt_batch_size: 1 keeps them apart."
             )
 

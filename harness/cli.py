@@ -98,9 +98,7 @@ class HarnessCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
-            values = values_given(sys.argv[1:]).items()
-            given = {key: value for key, value in values if "trainer." in key}
-            raise ConfigError("trainer", given, " ".join(str(error).split())) from error
+            raise ConfigError("trainer", _trainer_given(), " ".join(str(error).split())) from error
         if not chosen:
             _show_steps(trainer)
         return trainer
@@ -145,6 +143,8 @@ class HarnessCLI(LightningCLI):
                 folder = self.recorder.folder
                 interrupted(folder and folder.path)
             raise SystemExit(status) from None
+        except MisconfigurationException as error:
+            raise ConfigError("trainer", _trainer_given(), " ".join(str(error).split())) from error
 
     def before_fit(self) -> None:
         """Training saves its checkpoints in the layout of Hugging Face too."""
@@ -235,6 +235,10 @@ def _construct(key: str, spec: Namespace | None) -> None:
         instantiate_class((), spec.as_dict())
     except ConfigError as error:
         raise error.under(key) from None
+
+
+def _trainer_given() -> dict[str, Any]:
+    return {k: value for k, value in values_given(sys.argv[1:]).items() if "trainer." in k}
 
 
 def _show_steps(trainer: Trainer) -> None:

@@ -87,19 +87,19 @@ class Generation:
                 )
                 raise ConfigError(f"{key}.{name}", value, reason)
 
-    def rehearse(self, key: str, vocabulary: int = _TOKENS) -> None:
+    def rehearse(self, key: str, vocabulary: int | None = None) -> None:
         """Refuses arguments that `generate` fails on, by trying them on a model of a few numbers.
 
         Args:
             key: Configuration key of these settings.
-            vocabulary: Tokens that there are.
+            vocabulary: Tokens that there are; None for more than any model has.
 
         Raises:
             ConfigError: Naming the argument, or all if they only fail together.
         """
         if not self.arguments:
             return
-        model = stand_in(vocabulary)
+        model = stand_in(vocabulary or _TOKENS)
         for name, value in self.arguments.items():
             alone = replace(self, arguments={name: value}).to_arguments()
             rehearse(model, alone, f"{key}.arguments.{name}", value)

@@ -53,6 +53,9 @@ def _check_fit(config: Namespace) -> None:
             "a known number of steps"
         )
         raise ConfigError("trainer.max_steps", trainer.max_steps, reason)
+    if trainer.overfit_batches:
+        reason = "training text has an order of its own; use trainer.limit_train_batches"
+        raise ConfigError("trainer.overfit_batches", trainer.overfit_batches, reason)
     for name in ("max_steps", "max_epochs", "accumulate_grad_batches"):
         if trainer[name] == 0:
             raise ConfigError(f"trainer.{name}", 0, "nothing would be learnt; choose at least 1")

@@ -118,9 +118,10 @@ class Pretrained:
         return int(positions) if positions and positions > 0 else None
 
     @property
-    def vocabulary(self) -> int:
-        """How many tokens the model has."""
-        return int(self.config.get_text_config().vocab_size)
+    def vocabulary(self) -> int | None:
+        """How many tokens the model has; None where its configuration does not say."""
+        size = getattr(self.config.get_text_config(), "vocab_size", None)
+        return None if size is None else int(size)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -257,13 +258,11 @@ class Pretrained:
             )
 
     def _refused_loading(self, error: Exception) -> ConfigError:
-        told = str(error).lower()
-        given = {"attn_implementation": self._attention, "device_map": self.device_map}
-        for key, value in given.items():
-            # transformers writes FlashAttention2 of what it is given as flash_attention_2.
-            names = (key, str(value).lower(), str(value).lower().replace("_", ""))
-            if value is not None and any(name in told for name in names):
-                return ConfigError(f"model.{key}", value, first_line(error))
+        told = str(error)
+        if self._attention is not None and ("attn_implementation" in told or "FlashAtt" in told):
+            return ConfigError("model.attn_implementation", self._attention, first_line(error))
+        if self.device_map is not None and "device_map" in told:
+            return ConfigError("model.device_map", self.device_map, first_line(error))
         return refusal("model.pretrained", self.name, error)
 
     def _unusable(self, error: Exception) -> ConfigError:

@@ -190,6 +190,7 @@ BAD = [
         "trainer.precision='16-true': the precision of an evaluation",
     ),
     (["--trainer.precision=bf16-mixed"], "trainer.precision='bf16-mixed': the precision of an eva"),
+    (["--trainer.limit_val_batches=0.0001"], "'trainer.limit_val_batches': '0.0001'}: You req"),
     (["--data.dataset="], "data.dataset='': name a hub id, a path, or demo"),
     (["--model.tokenizer=demo"], "of the text, where the model has 260 tokens; give the tokenizer"),
 ]
@@ -409,6 +410,11 @@ def test_fit_validates_at_most_once_in_an_epoch_or_across_them(run: Run, fit: li
     across = ["--trainer.check_val_every_n_epoch=null"]
     assert run("fit", *fit, *text, *interval, *across)[0] == 0
     assert run("fit", *fit, *text, *interval, "--trainer.limit_val_batches=0")[0] == 0
+    _, _, err = run("fit", *fit, *text, "--trainer.overfit_batches=2")
+    assert "trainer.overfit_batches=2" in err
+    part = ["--trainer.limit_train_batches=0.5", "--trainer.val_check_interval=29"]
+    _, _, err = run("fit", *fit, *text, *part)
+    assert "val_check_interval=29: an epoch has 28 batches" in err
     limited = ["--trainer.limit_train_batches=5", "--trainer.val_check_interval=6"]
     _, _, err = run("fit", *fit, *text, *limited)
     assert "val_check_interval=6: an epoch has 5 batches" in err

@@ -139,6 +139,14 @@ def test_what_a_model_cannot_be_loaded_with_is_named(folder: Path, key: str, val
     assert "\n" not in str(error.value)
 
 
+def test_what_has_nothing_to_do_with_kernels_and_places_is_not_blamed_on_them(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"eager auto cpu")
+    for options in ({"attn_implementation": "eager"}, {"device_map": "auto"}):
+        with pytest.raises(ConfigError, match="damaged") as error:
+            Pretrained(str(folder), **options).load()  # type: ignore[arg-type]
+        assert error.value.key == "model.pretrained"
+
+
 def test_code_of_a_models_own_is_refused_until_it_is_allowed(folder: Path) -> None:
     own = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
     edit_config(folder, model_type="its-own", auto_map=own)

@@ -40,7 +40,7 @@ def check_stride(windows: Kind, stride: int | None, max_length: int) -> None:
 
 
 def check_vocabulary(
-    highest: Iterable[int], vocabulary: int, tokenizer: PreTrainedTokenizerBase
+    highest: Iterable[int], vocabulary: int | None, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Refuses a tokenizer that makes ids which the model does not have.
 
@@ -48,11 +48,11 @@ def check_vocabulary(
 
     Args:
         highest: The highest id of each text.
-        vocabulary: How many tokens the model has.
+        vocabulary: How many tokens the model has; None where that is not known.
         tokenizer: What made the ids.
     """
     most = max(highest, default=0)
-    if most >= vocabulary:
+    if vocabulary is not None and most >= vocabulary:
         reason = (
             f"makes id {most} of the text, where the model has {vocabulary} tokens; give the "
             "tokenizer that belongs to it"
@@ -65,8 +65,7 @@ def check_validation_interval(trainer: Trainer | None, batches: int) -> None:
     if trainer is None or trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches:
         return
     interval, limit = trainer.val_check_interval, trainer.limit_train_batches
-    if isinstance(limit, int):
-        batches = min(batches, limit)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
     if isinstance(interval, int) and interval > batches:
         reason = (
             f"an epoch has {batches} batches; choose at most as many, or count from epoch to epoch "

@@ -112,7 +112,7 @@ def build_corpus(
     tokenizer: PreTrainedTokenizerBase,
     layout: Layout,
     *,
-    vocabulary: int,
+    vocabulary: int | None,
     bos_id: int | None,
     batch_size: int,
     join: Join,
@@ -128,7 +128,7 @@ def build_corpus(
         documents: What is scored; a single one where ``join`` is ``corpus``.
         tokenizer: The model's tokenizer.
         layout: How windows are cut.
-        vocabulary: How many tokens the model has.
+        vocabulary: How many tokens the model has; None where that is not known.
         bos_id: The token that stands for BOS, where ``layout`` wants one.
         batch_size: Windows per batch.
         join: What ``documents`` were made by.

@@ -117,7 +117,7 @@ def build_prompts(
     chat_template: bool,
     new_tokens: int,
     positions: int | None,
-    vocabulary: int,
+    vocabulary: int | None,
     batch_size: int,
     first_step: int,
 ) -> Prompts:
@@ -132,7 +132,7 @@ def build_prompts(
         chat_template: Whether each is wrapped as a user's message that the model is to answer.
         new_tokens: Most tokens that are generated.
         positions: Most ids the model can see at once; None where it has no limit.
-        vocabulary: How many tokens the model has.
+        vocabulary: How many tokens the model has; None where that is not known.
         batch_size: Prompts per batch.
         first_step: Global number of the first batch.
 

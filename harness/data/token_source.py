@@ -20,8 +20,8 @@ class TokenSource(Protocol):
         """Most ids the model can see at once; None where it has no limit."""
 
     @property
-    def vocabulary(self) -> int:
-        """How many tokens the model has."""
+    def vocabulary(self) -> int | None:
+        """How many tokens the model has; None where that is not known."""
 
     @property
     def new_tokens(self) -> int | None:

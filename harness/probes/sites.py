@@ -88,7 +88,7 @@ class Sites:
         ]
         if not sites:
             key, value = ("exclude", self.exclude) if self.exclude else ("include", self.include)
-            reason = "leaves no module to observe; the head never is, since what it gives are logits"
+            reason = "leaves no module to observe; the head never is, since it gives logits"
             raise ConfigError(key, value, reason)
         return sites
 

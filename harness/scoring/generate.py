@@ -96,8 +96,9 @@ def generate_batch(
 def leaves_padding_out(model: PreTrainedModel) -> bool:
     """Whether padding on the left changes nothing, so that prompts of any length can be batched.
 
-    A recurrent model may read it as text. The logits after a few tokens may differ by 1e-4 of the
-    largest (4 epsilon of the model's data type if that is more) from those without padding.
+    A recurrent model may read it as text, another count its positions from it. The logits after a
+    few tokens may differ from those without padding by 1e-4 of the largest (4 epsilon of the
+    model's data type if that is more).
 
     Args:
         model: A Hugging Face causal language model.

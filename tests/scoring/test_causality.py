@@ -24,12 +24,23 @@ def test_causal_models_do_not(family: str, dtype: torch.dtype) -> None:
     assert not looks_ahead(model_of(family, dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("decodes", [False, True])
-def test_bert_does_unless_it_is_a_decoder(decodes: bool) -> None:
+def test_bert_does_unless_it_is_a_decoder(decodes: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(BertConfig(**BERT, is_decoder=decodes))
+    config = BertConfig(**BERT, is_decoder=decodes)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     assert looks_ahead(model) is not decodes
     assert model.training  # as it was
+
+
+@pytest.mark.parametrize("bias", [50.0, [-1e4] * 20 + [0.0] * 20], ids=["offset", "masked"])
+def test_neither_an_offset_nor_a_masked_vocabulary_hides_it(bias: float | list[float]) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(BertConfig(**BERT))
+    with torch.no_grad():
+        model.cls.predictions.bias.copy_(torch.tensor(bias))
+    assert looks_ahead(model)
 
 
 def test_xlnet_does() -> None:
