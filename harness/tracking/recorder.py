@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -107,7 +108,7 @@ class RunRecorder(Callback):
         """Keeps the folder of an interrupted run; removes that of a refused one."""
         if self.folder is None:
             return
-        if isinstance(exception, ConfigError):
+        if isinstance(exception, ConfigError | MisconfigurationException):
             self.folder.discard()
         else:
             self._set_status("interrupted")
