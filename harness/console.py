@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Each is a hint for other uses of the library, and wrong or useless here.
 _HINTS = (
@@ -23,6 +25,27 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for hint in _HINTS:
         warnings.filterwarnings("ignore", message=hint)
+
+
+@contextmanager
+def quiet_transformers(*, progress: bool) -> Iterator[None]:
+    """Keeps transformers from reporting, within the block, what is checked of it elsewhere.
+
+    Args:
+        progress: Whether bars are shown, which are for downloads alone.
+    """
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        logging.set_verbosity_error()
+        if not progress:
+            logging.disable_progress_bar()
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def note(line: str) -> None:

@@ -6,14 +6,13 @@ configuration and the list of files, before any weight is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from harness.console import quiet_transformers
 from harness.errors import ConfigError
 from harness.repository import check_safetensors, first_line, locate, refusal
 
@@ -194,7 +193,7 @@ class Pretrained:
             return model.eval()
         source = locate("model.pretrained", self.name)
         try:
-            with _quiet(progress=not Path(source).is_dir()):
+            with quiet_transformers(progress=not Path(source).is_dir()):
                 model, info = AutoModelForCausalLM.from_pretrained(
                     source,
                     revision=self.revision,
@@ -232,7 +231,7 @@ class Pretrained:
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes a model and its tokenizer as a Hugging Face folder."""
-        with _quiet(progress=False):
+        with quiet_transformers(progress=False):
             model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
@@ -271,23 +270,6 @@ class Pretrained:
             told = f"{type(error).__name__}: {first_line(error)}"
             reason = f"no model can be made of this configuration: {told}"
         return self.refused(reason)
-
-
-@contextmanager
-def _quiet(*, progress: bool) -> Iterator[None]:
-    """Keeps transformers from reporting what is checked here; bars are for downloads alone."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    try:
-        logging.set_verbosity_error()
-        if not progress:
-            logging.disable_progress_bar()
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _config_from(architecture: dict[str, Any]) -> PretrainedConfig:
