@@ -6,7 +6,7 @@ Legend: n rows of D features, k stretches.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.probes.moments import Moments, Thresholds
-
-Stretches = NDArray[np.int64]
-"""Where each stretch of rows starts, and the row after its last [k, 2]; none is empty."""
+from harness.probes.parts import Parts, Stretches, stretches
 
 Floats = NDArray[np.float64]
 
@@ -38,22 +36,11 @@ _DOUBLE = (np.int64, np.int64(63), np.int64(2**63 - 1))
 def measure(values: Tensor, thresholds: Thresholds) -> Moments:
     """Moments of all values of a matrix [n, D] of a floating-point type."""
     rows = max(1, _STRETCH // max(1, values.shape[1]))
-    return measure_parts(values, [stretches([(0, len(values))], rows)], thresholds)[0]
+    whole = Parts([stretches([(0, len(values))], rows)])
+    return measure_parts(values, whole, thresholds)[0]
 
 
-def stretches(spans: Iterable[tuple[int, int]], rows: int) -> Stretches:
-    """Stretches of at most some rows that make up spans of rows (start, stop)."""
-    cut = [
-        (first, min(first + rows, stop))
-        for start, stop in spans
-        for first in range(start, stop, rows)
-    ]
-    return np.array(cut, np.int64).reshape(-1, 2)
-
-
-def measure_parts(
-    values: Tensor, parts: Sequence[Stretches], thresholds: Thresholds
-) -> list[Moments]:
+def measure_parts(values: Tensor, parts: Parts, thresholds: Thresholds) -> list[Moments]:
     """Moments of each of several parts of the rows of a matrix.
 
     Sums over a block of values are made in fp32 (in fp64 for fp64 values) and added up in fp64.
@@ -62,34 +49,42 @@ def measure_parts(
 
     Args:
         values: A matrix [n, D] of a floating-point type.
-        parts: The stretches of each part.
+        parts: The parts.
         thresholds: What counts as an outlier.
     """
+    found = [Moments()] * len(parts)
     values = values.detach()
-    if not values.numel() or not any(map(len, parts)):
-        return [Moments() for _ in parts]
-    powers, ranges = _sums(values, np.concatenate(parts))
-    splits = np.cumsum([len(part) for part in parts])[:-1]
+    if not values.numel() or not parts.filled:
+        return found
     with np.errstate(all="ignore"):
-        return [
-            _moments(values, *part, thresholds)
-            for part in zip(parts, np.split(powers, splits), np.split(ranges, splits), strict=True)
-        ]
+        powers, ranges = _sums(values, parts.stretches)
+        # This runs at every site, in caches that the model has filled: what a call of numpy costs
+        # there should serve all parts.
+        totals = np.add.reduceat(powers, parts.starts).tolist()
+        lows = np.minimum.reduceat(ranges[:, 0], parts.starts).tolist()
+        highs = np.maximum.reduceat(ranges[:, 1], parts.starts).tolist()
+        for part, (one, two, three, four), low, high in zip(
+            parts.filled, totals, lows, highs, strict=True
+        ):
+            count = part.rows * values.shape[1]
+            sums = Moments(count, one, two, three, four, _magnitude(low, high))
+            if not (_well_conditioned(sums) and _within(sums, low, high, thresholds)):
+                at = part.where
+                sums = _read_again(values, parts.stretches[at], ranges[at], sums, thresholds)
+            found[part.number] = sums
+    return found
 
 
-def _moments(
-    values: Tensor, part: Stretches, powers: Floats, ranges: Floats, thresholds: Thresholds
+def _read_again(
+    values: Tensor, part: Stretches, ranges: Floats, sums: Moments, thresholds: Thresholds
 ) -> Moments:
-    if not len(part):
-        return Moments()
-    count = int((part[:, 1] - part[:, 0]).sum()) * values.shape[1]
-    found = Moments(count, *powers.sum(0).tolist())
-    largest = float(np.abs(ranges).max())
-    if math.isfinite(largest) and largest and not _well_conditioned(found):
-        mean = found.mean if math.isfinite(found.mean) else 0.0
-        found = _shifted(count, mean, _sums(values, part, about=mean)[0].sum(0).tolist())
-    # Of equal values none lies beyond, whatever their mean is rounded to.
-    far, center = thresholds.sigmas * found.std or math.inf, found.mean
+    """Moments of a part with outliers, or of which sums of powers do not tell enough."""
+    largest = sums.max_abs
+    if math.isfinite(largest) and largest and not _well_conditioned(sums):
+        mean = sums.mean if math.isfinite(sums.mean) else 0.0
+        powers = _sums(values, part, about=mean)[0].sum(0).tolist()
+        sums = _shifted(sums.count, mean, powers)
+    center, far = sums.mean, _reach(sums, thresholds)
     low, high = ranges.T
     # Most stretches have none, as their range shows; that of one with NaN shows nothing.
     within = np.maximum(-low, high) <= thresholds.absolute
@@ -98,7 +93,22 @@ def _moments(
     if not within.all():
         outside = _count_outside(values, part[~within], thresholds.absolute, center, far)
         beyond, beyond_sigmas = outside
-    return replace(found, max_abs=largest, beyond=beyond, beyond_sigmas=beyond_sigmas)
+    return replace(sums, max_abs=largest, beyond=beyond, beyond_sigmas=beyond_sigmas)
+
+
+def _magnitude(low: float, high: float) -> float:
+    return math.nan if math.isnan(low) or math.isnan(high) else max(abs(low), abs(high))
+
+
+def _within(sums: Moments, low: float, high: float, thresholds: Thresholds) -> bool:
+    """Whether the range of some values shows that none is an outlier."""
+    distance = max(sums.mean - low, high - sums.mean)
+    return sums.max_abs <= thresholds.absolute and distance <= _reach(sums, thresholds)
+
+
+def _reach(sums: Moments, thresholds: Thresholds) -> float:
+    # Of equal values none lies beyond, whatever their mean is rounded to.
+    return thresholds.sigmas * sums.std or math.inf
 
 
 def _well_conditioned(moments: Moments) -> bool:
@@ -126,6 +136,8 @@ def _sums(values: Tensor, part: Stretches, about: float | None = None) -> tuple[
     if values.device.type != "cpu" and about is None:
         return by_operations(_widened(values), part)
     found = [by_kernel(*piece) for piece in _pieces(values, part, about)]
+    if len(found) == 1:
+        return found[0]
     powers, ranges = zip(*found, strict=True)
     return np.concatenate(powers), np.concatenate(ranges)
 

@@ -16,7 +16,7 @@ from harness.errors import ConfigError
 from harness.probes.massive import Massive
 from harness.probes.measuring import measure_parts
 from harness.probes.moments import Moments, Thresholds
-from harness.probes.positions import Part, Positions
+from harness.probes.positions import PARTS, Part, Positions
 from harness.probes.sites import RESIDUAL, Site
 
 Phase = Literal["prefill", "decode"]
@@ -132,10 +132,8 @@ class Observer:
             if placed is None:
                 seen.unplaced.add(site.name)
                 return
-            names: tuple[Part, ...] = ("first", "rest")
-            places = [seen.positions.stretches(part) for part in names]
-            found = measure_parts(placed.flatten(0, 1), places, self.thresholds)
-            parts = dict(zip(names, found, strict=True))
+            found = measure_parts(placed.flatten(0, 1), seen.positions.parts, self.thresholds)
+            parts = dict(zip(PARTS, found, strict=True))
             # The median is over a text, of which decoding has one token at a time.
             if site.kind == RESIDUAL and seen.positions.begins:
                 parts = self._with_massive(parts, seen.positions, placed)

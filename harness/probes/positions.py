@@ -13,10 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.probes.measuring import Stretches, stretches
+from harness.probes.parts import Parts, Stretches, stretches
 
 Part = Literal["first", "rest"]
 """The first position of each text, where massive activations live, or all others."""
+
+PARTS: tuple[Part, ...] = ("first", "rest")
 
 # Positions to a stretch: so few that one without an outlier is passed over often.
 _ROWS = 64
@@ -80,10 +82,6 @@ class Positions:
             return output.reshape(rows, self.length, -1)
         return None
 
-    def stretches(self, part: Part) -> Stretches:
-        """Stretches of the rows [B * T] that hold a part of the positions."""
-        return self._first if part == "first" else self._rest
-
     def texts(self, placed: Tensor) -> Iterator[Tensor]:
         """All values of each row that has tokens, one matrix [n, D] a row."""
         for row, (start, stop) in enumerate(self.spans):
@@ -91,14 +89,11 @@ class Positions:
                 yield placed[row, start:stop]
 
     @cached_property
-    def _first(self) -> Stretches:
-        return self._stretches(
-            (start, min(start + 1, stop)) for start, stop in self.spans if self.begins
-        )
-
-    @cached_property
-    def _rest(self) -> Stretches:
-        return self._stretches((start + int(self.begins), stop) for start, stop in self.spans)
+    def parts(self) -> Parts:
+        """The rows [B * T] of the first positions and of the rest, in the order of `PARTS`."""
+        first = ((start, min(start + 1, stop)) for start, stop in self.spans if self.begins)
+        rest = ((start + int(self.begins), stop) for start, stop in self.spans)
+        return Parts([self._stretches(first), self._stretches(rest)])
 
     def _stretches(self, spans: Iterable[tuple[int, int]]) -> Stretches:
         shifted = (

@@ -19,8 +19,8 @@ from harness.probes.measuring import (
     by_operations,
     measure_parts,
     outside_by_operations,
-    stretches,
 )
+from harness.probes.parts import Parts, stretches
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 CLOSE = {"mean", "rms", "std", "kurtosis"}
@@ -226,12 +226,13 @@ def test_parts_of_the_rows(dtype: torch.dtype, offset: float) -> None:
     for seed in range(40):
         draw = np.random.default_rng(seed)
         bounds = np.sort(draw.choice(201, 8, replace=False)).reshape(-1, 2)
-        parts = [bounds[::2], bounds[1::2], bounds[:0]]
-        found = measure_parts(values, parts, thresholds)
-        for part, moments in zip(parts[:2], found[:2], strict=True):
+        nothing = bounds[:0]
+        parts = [nothing, bounds[::2], nothing, bounds[1::2], nothing]
+        found = measure_parts(values, Parts(parts), thresholds)
+        for part, moments in zip(parts[1::2], found[1::2], strict=True):
             rows = torch.cat([values[start:stop] for start, stop in part])
             compare(moments, naive(rows, thresholds))
-        assert found[2] == Moments()
+        assert found[::2] == [Moments()] * 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -273,8 +274,8 @@ def test_sums_in_blocks_lose_less_than_sums_in_one() -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_no_part_has_anything(dtype: torch.dtype) -> None:
     nothing = [stretches([], 64), stretches([(0, 0)], 64)]
-    assert measure_parts(normal(3, 2).to(dtype), nothing, T) == [Moments(), Moments()]
-    assert measure_parts(normal(3, 2).to(dtype), [], T) == []
+    assert measure_parts(normal(3, 2).to(dtype), Parts(nothing), T) == [Moments(), Moments()]
+    assert measure_parts(normal(3, 2).to(dtype), Parts([]), T) == []
 
 
 def test_gradients_are_left_alone() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.probes.positions import Positions
+from harness.probes.positions import PARTS, Part, Positions
 
 # Rows of tokens (1) and padding (0), all of one length.
 MASKS = {
@@ -31,16 +31,21 @@ def numbered(mask: Tensor, features: int) -> Tensor:
     return torch.arange(count, dtype=torch.float64).reshape(*mask.shape, features)
 
 
-def values(positions: Positions, placed: Tensor, part: str) -> list[float]:
+def values(positions: Positions, placed: Tensor, name: Part) -> list[float]:
     found: list[float] = []
-    for start, stop in positions.stretches(part):  # type: ignore[arg-type]
-        assert stop > start
-        found += placed.flatten(0, 1)[start:stop].flatten().tolist()
+    parts = positions.parts
+    assert len(parts) == len(PARTS)
+    for number, where, rows in parts.filled:
+        if PARTS[number] == name:
+            assert rows == sum(stop - start for start, stop in parts.stretches[where])
+            for start, stop in parts.stretches[where]:
+                assert stop > start
+                found += placed.flatten(0, 1)[start:stop].flatten().tolist()
     return found
 
 
-def expected(mask: Tensor, hidden: Tensor) -> dict[str, list[float]]:
-    parts: dict[str, list[float]] = {"first": [], "rest": []}
+def expected(mask: Tensor, hidden: Tensor) -> dict[Part, list[float]]:
+    parts: dict[Part, list[float]] = {"first": [], "rest": []}
     for row in range(len(mask)):
         seen = False
         for place in range(mask.shape[1]):
