@@ -17,29 +17,31 @@ from harness.probes import kernels as probes
 from harness.scoring import kernels as scoring
 from harness.scoring.tokens import Predictions, token_kl
 
-FLOATS, ROWS = types.float32[::1], types.float32[:, ::1]
-INTEGER, PLACES = types.int32, types.int64[:, ::1]
+FLOATS, ROWS, HALVES = types.float32[::1], types.float32[:, ::1], types.int16[::1]
+ROOM, PLACES = types.int32[::1], types.int64[:, ::1]
 SUMS, ENDS = types.float64[:, ::1], types.int32[:, ::1]
 THRESHOLDS = (types.float64,) * 3
 
-# What each is compiled for where a model computes in fp32.
+# What each is compiled for where a model computes in fp32, or in bfloat16.
 LOOPS = {
-    probes.power_sums: (FLOATS, INTEGER[::1], INTEGER, INTEGER, PLACES, SUMS, ENDS),
-    probes.count_outside: (FLOATS, PLACES, *THRESHOLDS),
-    scoring.exponential_sums: (ROWS, FLOATS, FLOATS),
-    scoring.divergences: (ROWS, FLOATS, FLOATS, ROWS, FLOATS, FLOATS, FLOATS),
+    "power_sums": (probes.power_sums, (FLOATS, ROOM, PLACES, SUMS, ENDS)),
+    "power_sums_bf16": (probes.power_sums, (HALVES, ROOM, PLACES, SUMS, ENDS)),
+    "count_outside": (probes.count_outside, (FLOATS, ROOM, PLACES, *THRESHOLDS)),
+    "count_outside_bf16": (probes.count_outside, (HALVES, ROOM, PLACES, *THRESHOLDS)),
+    "exponential_sums": (scoring.exponential_sums, (ROWS, FLOATS, FLOATS)),
+    "divergences": (scoring.divergences, (ROWS, FLOATS, FLOATS, ROWS, FLOATS, FLOATS, FLOATS)),
 }
-NAMES = [loop.py_func.__name__ for loop in LOOPS]
 
 # Code can be made for a processor that it could not run on.
 COMPILED_ELSEWHERE = {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": ""}
 
 
 def test_the_loops_run_as_they_are_looked_at_here() -> None:
-    measure(torch.full((3, 4), 9.0), Thresholds(6.0, 0.1))
+    for dtype in (torch.float32, torch.bfloat16):
+        measure(torch.full((3, 4), 9.0, dtype=dtype), Thresholds(6.0, 0.1))
     predictions = Predictions.of(torch.zeros(2, 5))
     token_kl(predictions, predictions)
-    for loop, signature in LOOPS.items():
+    for loop, signature in LOOPS.values():
         assert signature in loop.signatures
 
 
@@ -49,14 +51,14 @@ def machine_code() -> dict[str, str]:
     command = [sys.executable, "-m", __name__]
     environment = os.environ | COMPILED_ELSEWHERE
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return dict(zip(NAMES, done.stdout.split(CUT), strict=True))
+    return dict(zip(LOOPS, done.stdout.split(CUT), strict=True))
 
 
 CUT = "\n=====\n"
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="no code for x86 here")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOOPS)
 def test_values_are_taken_side_by_side(name: str, machine_code: dict[str, str]) -> None:
     code = machine_code[name]
     assert re.search(r"\bv(add|sub|mul|fn?m\w+|cmp\w*)p[sd]\b.*%[yz]mm", code)
@@ -66,6 +68,6 @@ def test_values_are_taken_side_by_side(name: str, machine_code: dict[str, str]) 
 
 
 if __name__ == "__main__":
-    for each, types_ in LOOPS.items():
-        each.compile(types_)
-    print(CUT.join(each.inspect_asm(types_) for each, types_ in LOOPS.items()))
+    for compiled, types_ in LOOPS.values():
+        compiled.compile(types_)
+    print(CUT.join(compiled.inspect_asm(types_) for compiled, types_ in LOOPS.values()))

@@ -5,13 +5,16 @@ Each reads memory once, where tensor operations do so six times, with what they 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
 from numpy.typing import NDArray
 
-# Values that are added up in their own type, before their sum goes to one in fp64.
-_BLOCK = 1024
+BLOCK = 1024
+"""Values that are added up in their own type, before their sum goes to one in fp64."""
 
 
 # Sums may be reordered, or the processor could not add many values at a time; NaN and infinity
@@ -19,12 +22,29 @@ _BLOCK = 1024
 _compiled = njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
+def _block(values: Any, start: Any, stop: Any, wide: Any) -> Any:
+    """Some of the values in fp32 or fp64, which may lie in the room for a block."""
+    raise NotImplementedError("it is there for compiled code only")
+
+
+@overload(_block)
+def _block_of(values: Any, start: Any, stop: Any, wide: Any) -> Callable[..., Any]:
+    def widened(values: Any, start: Any, stop: Any, wide: Any) -> Any:
+        block = values[start:stop]
+        for i in range(block.size):
+            wide[i] = np.int32(block[i]) << 16  # a bfloat16 is the upper half of a float
+        return wide[: block.size].view(np.float32)
+
+    def as_they_are(values: Any, start: Any, stop: Any, wide: Any) -> Any:
+        return values[start:stop]
+
+    return widened if isinstance(values.dtype, types.Integer) else as_they_are
+
+
 @_compiled
 def power_sums(
     values: NDArray[Any],
-    bits: NDArray[Any],
-    sign: Any,
-    rest: Any,
+    wide: NDArray[Any],
     bounds: NDArray[Any],
     powers: NDArray[Any],
     ends: NDArray[Any],
@@ -32,26 +52,27 @@ def power_sums(
     """Sums of x, x², x³ and x⁴ of stretches of some values, and their least and greatest value.
 
     Args:
-        values: fp32 or fp64 [n].
-        bits: The same memory as integers of the same size.
-        sign: How far right the sign bit has to go, an integer of that size.
-        rest: All bits but that of the sign, alike.
+        values: fp32, fp64, or bfloat16 as int16 [n].
+        wide: Room for a block of integers, int32 or for fp64 int64 [`BLOCK`].
         bounds: Where each stretch starts and ends, at least one value further on [k, 2].
         powers: Where the sums go, fp64 [k, 4].
-        ends: Where the bits of the least and the greatest value go [k, 2].
+        ends: Where the bits of the least and the greatest value go, integers as in `wide` [k, 2].
     """
     # The range is found among integers that are ordered as the values are: unlike the smaller of
     # two floats, of which one may be NaN, that of integers is one instruction for many of them.
-    real, integer = values.dtype.type, bits.dtype.type
+    integer = wide.dtype.type
+    sign = integer(wide.itemsize * 8 - 1)
+    rest = integer(~(integer(-1) << sign))
     for k in range(len(bounds)):
         first, last = bounds[k]
-        low = high = integer(bits[first] ^ ((bits[first] >> sign) & rest))
+        bits = _block(values, first, first + 1, wide).view(wide.dtype)[0]
+        low = high = integer(bits ^ ((bits >> sign) & rest))
         powers[k] = 0
-        for start in range(first, last, _BLOCK):
+        for start in range(first, last, BLOCK):
             # Indices that start at 0 cannot be negative. Of others each might count from the end,
             # and values would be fetched one by one.
-            stop = min(start + _BLOCK, last)
-            block, order = values[start:stop], bits[start:stop]
+            block = _block(values, start, min(start + BLOCK, last), wide)
+            order, real = block.view(wide.dtype), block.dtype.type
             one = two = three = four = real(0)
             for i in range(block.size):
                 x = block[i]
@@ -73,12 +94,18 @@ def power_sums(
 
 @_compiled
 def count_outside(
-    values: NDArray[Any], bounds: NDArray[Any], absolute: float, center: float, reach: float
+    values: NDArray[Any],
+    wide: NDArray[Any],
+    bounds: NDArray[Any],
+    absolute: float,
+    center: float,
+    reach: float,
 ) -> tuple[int, int]:
     """How many values of some stretches exceed a magnitude, and a distance from a centre, in fp64.
 
     Args:
-        values: fp32 or fp64 [n].
+        values: fp32, fp64, or bfloat16 as int16 [n].
+        wide: Room for a block of integers, as for `power_sums`.
         bounds: Where each stretch starts and ends [k, 2].
         absolute: The magnitude.
         center: Where distances are measured from.
@@ -86,9 +113,11 @@ def count_outside(
     """
     beyond = outside = 0
     for k in range(len(bounds)):
-        stretch = values[bounds[k, 0] : bounds[k, 1]]
-        for i in range(stretch.size):  # an iterator would fetch one value after the other
-            x = stretch[i]
-            beyond += abs(x) > absolute
-            outside += abs(x - center) > reach
+        first, last = bounds[k]
+        for start in range(first, last, BLOCK):
+            block = _block(values, start, min(start + BLOCK, last), wide)
+            for i in range(block.size):  # an iterator would fetch one value after the other
+                x = block[i]
+                beyond += abs(x) > absolute
+                outside += abs(x - center) > reach
     return beyond, outside

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,6 @@ _TINY = 1e-30
 
 # Values to a stretch of a whole matrix: where all are within a stretch's range, none is counted.
 _STRETCH = 2**16
-
-# For each type of float the integers of its size, the place of their sign bit, and all other bits.
-_SINGLE = (np.int32, np.int32(31), np.int32(2**31 - 1))
-_DOUBLE = (np.int64, np.int64(63), np.int64(2**63 - 1))
 
 
 def measure(values: Tensor, thresholds: Thresholds) -> Moments:
@@ -145,14 +142,14 @@ def _sums(values: Tensor, part: Stretches, about: float | None = None) -> tuple[
 def _pieces(
     values: Tensor, part: Stretches, about: float | None = None
 ) -> Iterator[tuple[Tensor, Stretches]]:
-    """Contiguous matrices on the CPU, fp32 or wider, and the stretches to look at in each."""
-    if about is None and not _narrow(values):
+    """Contiguous matrices on the CPU, none in fp16, and the stretches to look at in each."""
+    if about is None and values.dtype != torch.float16:
         yield values.contiguous(), part
         return
     # What has to be converted is, stretch by stretch: a whole copy may be large.
     for start, stop in part.tolist():
         piece = values[start:stop]
-        piece = _widened(piece) if about is None else piece.cpu().double() - about
+        piece = piece.float() if about is None else piece.cpu().double() - about
         yield piece.contiguous(), np.array([(0, stop - start)])
 
 
@@ -160,17 +157,26 @@ def by_kernel(values: Tensor, part: Stretches) -> tuple[Floats, Floats]:
     """Sums of x, x², x³, x⁴ of stretches [k, 4], and their ranges [k, 2], NaN if a value is.
 
     Args:
-        values: fp32 or fp64 on the CPU, contiguous [n, D].
+        values: fp32, fp64 or bfloat16 on the CPU, contiguous [n, D].
         part: The stretches.
     """
     from harness.probes import kernels
 
-    array = values.numpy().reshape(-1)
-    integer, sign, rest = _SINGLE if array.itemsize == 4 else _DOUBLE
-    powers, ends = np.empty((len(part), 4)), np.empty((len(part), 2), integer)
-    bounds = part * values.shape[1]
-    kernels.power_sums(array, array.view(integer), sign, rest, bounds, powers, ends)
-    return powers, ends.view(array.dtype).astype(np.float64)
+    flat, wide = _in_memory(values)
+    powers, ends = np.empty((len(part), 4)), np.empty((len(part), 2), wide.dtype)
+    kernels.power_sums(flat, wide, part * values.shape[1], powers, ends)
+    single = wide.itemsize == 4
+    return powers, ends.view(np.float32 if single else np.float64).astype(np.float64)
+
+
+def _in_memory(values: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The values of a contiguous matrix as compiled loops read them, and the room they need."""
+    from harness.probes import kernels
+
+    if values.dtype == torch.bfloat16:
+        values = values.view(torch.int16)
+    wide = np.empty(kernels.BLOCK, np.int64 if values.dtype == torch.float64 else np.int32)
+    return values.numpy().reshape(-1), wide
 
 
 def by_operations(values: Tensor, part: Stretches) -> tuple[Floats, Floats]:
@@ -193,9 +199,7 @@ def _count_outside(
     from harness.probes import kernels
 
     found = [
-        kernels.count_outside(
-            piece.numpy().reshape(-1), places * piece.shape[1], absolute, center, reach
-        )
+        kernels.count_outside(*_in_memory(piece), places * piece.shape[1], absolute, center, reach)
         for piece, places in _pieces(values, part)
     ]
     beyond, outside = map(sum, zip(*found, strict=True))
@@ -219,9 +223,5 @@ def count(flags: Tensor) -> int:
     return sum(int(part.sum()) for part in torch.split(flags.flatten(), 2**24))
 
 
-def _narrow(values: Tensor) -> bool:
-    return values.dtype in (torch.float16, torch.bfloat16)
-
-
 def _widened(values: Tensor) -> Tensor:
-    return values.float() if _narrow(values) else values
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -263,6 +263,20 @@ def test_what_runs_on_accelerators_finds_what_compiled_loops_do(
     )
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (50, 1024), (50, 1025), (7, 3000)])
+@pytest.mark.parametrize("value", [0.5, -0.0, math.nan, math.inf, -math.inf, 3e38])
+def test_bfloat16_is_read_as_it_lies(shape: tuple[int, int], value: float) -> None:
+    values = (1 + normal(*shape)).bfloat16()
+    values[-1, shape[1] // 2] = value
+    part = stretches([(0, len(values))], 3)
+    for found, wide in zip(by_kernel(values, part), by_kernel(values.float(), part), strict=True):
+        assert np.array_equal(found, wide, equal_nan=True)
+    thresholds = (1.5, 1.0, 1.25)
+    assert _count_outside(values, part, *thresholds) == _count_outside(
+        values.float(), part, *thresholds
+    )
+
+
 def test_sums_in_blocks_lose_less_than_sums_in_one() -> None:
     # Equal values are rounded the same way over and over again.
     values = torch.full((1, 2**22), 1.1)
