@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from harness.outliers.parameters import storage_key
+from harness.scoring.agreement import logits_agree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,9 +61,8 @@ class ChunkedHead:
     def check(self) -> None:
         """Compares body and tail with the model's own logits and decides whether to use them.
 
-        Logits agree if they differ by at most 1e-4 of the largest (4 epsilon of the model's data
-        type if that is more) and are not finite in the same places. Done once at the start; to be
-        done again if the model's structure changes.
+        Four epsilons of the model's data type are forgiven. Done once at the start; to be done
+        again if the model's structure changes.
         """
         ids = torch.arange(_SAMPLE_TOKENS, device=self.model.device).reshape(2, -1)
         embedding: Any = self.model.get_input_embeddings()
@@ -139,13 +139,7 @@ class ChunkedHead:
         expected = expected.flatten(0, 1)
         if logits.shape != expected.shape:
             return f"logits of shape {tuple(logits.shape)} where {tuple(expected.shape)} was due"
-        finite = expected[expected.isfinite()].float()
-        scale = float(finite.abs().max()) if len(finite) else 0.0
-        tolerance = max(1e-4, 4 * torch.finfo(expected.dtype).eps) * scale
-        close = torch.isclose(
-            logits.float(), expected.float(), rtol=0.0, atol=tolerance, equal_nan=True
-        )
-        if not close.all():
+        if not logits_agree(expected, logits, epsilons=4):
             return "body and tail one after the other give other logits than the model"
         self._find_names(self._backbone, read.keys)
         return None

@@ -1,0 +1,70 @@
+"""What counts as the same logits, in examples of either kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.scoring.agreement import logits_agree
+
+FLOATS = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def logits(dtype: torch.dtype = torch.float32) -> Tensor:
+    return (3 * torch.randn(5, 400, generator=torch.Generator().manual_seed(0))).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_rounding_is_forgiven(dtype: torch.dtype) -> None:
+    exact = logits(dtype)
+    rounded = exact * (1 + torch.finfo(dtype).eps)
+    assert not torch.equal(exact, rounded)
+    assert logits_agree(exact, rounded, epsilons=2)  # one, and what the product is rounded to
+    assert not logits_agree(exact, exact * (1 + max(1e-3, 9 * torch.finfo(dtype).eps)), epsilons=2)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_more_can_be_forgiven(dtype: torch.dtype) -> None:
+    exact = logits(dtype)
+    far = exact + max(5e-4, 6 * torch.finfo(dtype).eps)
+    assert not logits_agree(exact, far, epsilons=1)
+    assert logits_agree(exact, far, epsilons=16) is (dtype != torch.float32)
+
+
+@pytest.mark.parametrize("difference", [0.01, 0.1])
+def test_one_logit_is_enough(difference: float) -> None:
+    other = logits()
+    other[3, 17] += difference
+    assert not logits_agree(logits(), other, epsilons=4)
+
+
+@pytest.mark.parametrize("offset", [300.0, -300.0])
+def test_an_offset_of_all_hides_nothing(offset: float) -> None:
+    assert logits_agree(logits() + offset, logits() + offset, epsilons=4)
+    assert not logits_agree(logits() + offset, logits() * 1.001 + offset, epsilons=4)
+
+
+@pytest.mark.parametrize("value", [-1e9, torch.finfo(torch.float32).min, -torch.inf])
+def test_a_masked_vocabulary_hides_nothing(value: float) -> None:
+    one, other = logits(), logits() * 1.001
+    for each in (one, other):
+        each[:, :150] = value
+    assert logits_agree(one, one.clone(), epsilons=4)
+    assert not logits_agree(one, other, epsilons=4)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_has_to_be_the_same(value: float) -> None:
+    one = logits()
+    one[2, 2] = value
+    assert logits_agree(one, one.clone(), epsilons=4)
+    assert not logits_agree(one, logits(), epsilons=4)
+    assert not logits_agree(logits(), one, epsilons=4)
+    assert logits_agree(torch.full_like(one, value), torch.full_like(one, value), epsilons=4)
+
+
+def test_equal_logits_spread_nowhere() -> None:
+    ones = torch.ones(3, 4)
+    assert logits_agree(ones, ones, epsilons=1)
+    assert not logits_agree(ones, ones + 1e-3, epsilons=1)
