@@ -10,6 +10,7 @@ from torch import nn
 
 from harness.data import PromptBatch, WindowBatch
 from harness.outliers import Patch
+from harness.outliers.control import shared_by_chance
 from harness.probes import first_nonfinite
 from harness.scoring import ChunkedHead
 from harness.scoring.generate import leaves_padding_out
@@ -17,6 +18,10 @@ from harness.variants import Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+# Share of entries in common from which on a control is no longer something else.
+_MUCH = 0.05
 
 
 class Caveats:
@@ -41,6 +46,13 @@ class Caveats:
                 self.sentences.append(
                     f"{variant.name}: {variant.criterion} selects nothing, "
                     "so this variant is the original."
+                )
+        with_controls = {variant.control_of for variant in variants}
+        for variant in variants:
+            if variant.name in with_controls and (share := shared_by_chance(variant.patch)) > _MUCH:
+                self.sentences.append(
+                    f"{variant.name}: it edits so much of its tensors that a control of it edits "
+                    f"{share:.0%} of the same entries; beside controls, its effect looks smaller."
                 )
 
     def padded(self, model: PreTrainedModel) -> None:

@@ -393,6 +393,22 @@ def test_a_criterion_that_selects_nothing_says_so(
     assert ran.results.warnings == (warning,)
 
 
+def test_controls_that_edit_much_of_the_same_say_so(
+    folders: Any, corpus: Path, tmp_path: Path
+) -> None:
+    norms = Scope(include=["model.norm.weight"])
+    variants = {
+        "most": VariantConfig(TopFraction(0.75), scope=norms, controls=1),
+        "alone": VariantConfig(TopFraction(0.75), scope=norms),
+        "few": VariantConfig(TopFraction(0.04), controls=1),
+    }
+    ran = run(folders("llama"), corpus, tmp_path, model={"variants": variants})
+    (warning,) = ran.results.warnings
+    assert warning.startswith(
+        "most: it edits so much of its tensors that a control of it edits 75%"
+    )
+
+
 @dataclass(frozen=True)
 class Become(Edit):
     """Sets outliers to a value that no weight should have."""

@@ -23,6 +23,7 @@ from harness.outliers import (
     matched_control,
 )
 from harness.outliers import control as module
+from harness.outliers.control import shared_by_chance
 from tests.outliers.models import Awkward, image, weights
 
 VECTORS = [
@@ -33,6 +34,13 @@ VECTORS = [
     16408922859458223821,
 ]
 MASK = 2**64 - 1
+
+
+def first(model: nn.Module, name: str, count: int) -> TensorPatch:
+    """The first entries of a parameter set to zero."""
+    values = model.get_parameter(name).detach()
+    old = values.flatten()[:count].clone()
+    return TensorPatch(name, tuple(values.shape), torch.arange(count), old, torch.zeros(count))
 
 
 def splitmix64(state: int, count: int) -> list[int]:
@@ -172,6 +180,20 @@ def test_most_of_a_tensor_and_all_of_it() -> None:
         patch = make_patch(Scope().select(model), TopFraction(fraction), Zero())
         control = matched_control(patch, model, 0, 0)
         assert control.entries == patch.entries == round(100 * fraction)
+
+
+def test_how_much_a_control_shares_by_chance() -> None:
+    model = nn.ModuleDict({"much": nn.Linear(40, 50, bias=False), "little": nn.Linear(90, 70)})
+    rows = {"much.weight": 900, "little.weight": 100, "little.bias": 70}
+    patch = Patch(tuple(first(model, name, count) for name, count in rows.items()))
+    drawn = [matched_control(patch, model, 0, number) for number in range(200)]
+    own = {t.name: set(t.index.tolist()) for t in patch.tensors}
+    shares = [
+        sum(len(own[t.name] & set(t.index.tolist())) for t in control.tensors) / patch.entries
+        for control in drawn
+    ]
+    assert shared_by_chance(patch) == pytest.approx(sum(shares) / len(shares), rel=0.01)
+    assert shared_by_chance(Patch()) == 0.0
 
 
 def test_what_a_control_does_is_what_the_edit_says() -> None:
