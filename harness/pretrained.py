@@ -6,6 +6,7 @@ configuration and the list of files, before any weight is read.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -273,12 +274,16 @@ class Pretrained:
 
 
 def _config_from(architecture: dict[str, Any]) -> PretrainedConfig:
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     arguments = dict(architecture)
     kind = arguments.pop("model_type", None)
     if not isinstance(kind, str):
         raise ConfigError("model.architecture", architecture, "must name a model_type, e.g. llama")
+    if kind not in CONFIG_MAPPING:
+        near = get_close_matches(kind, CONFIG_MAPPING.keys()) or ["llama", "gpt2"]
+        reason = f"transformers has no such type; it has {', '.join(near)} and others"
+        raise ConfigError("model.architecture.model_type", kind, reason)
     try:
         return AutoConfig.for_model(kind, **arguments)
     except (ValueError, TypeError) as error:
