@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def results_of(
         warnings=(
             *experiment.caveats.sentences,
             *problems,
-            *_unplaced(activations),
+            *unplaced(activations),
             *(_too_few(experiment) if data is not None else ()),
         ),
     )
@@ -173,11 +174,28 @@ def _subject(variant: Variant, experiment: OutlierExperiment) -> Subject:
     return Subject(variant.name, edit, variant.control_of)
 
 
-def _unplaced(activations: Mapping[str, Observation]) -> list[str]:
-    sites = sorted({site for seen in activations.values() for site in seen.unplaced})
-    if not sites:
-        return []
-    return [f"Not observed, as its output has no place in the text: {', '.join(sites)}."]
+def unplaced(activations: Mapping[str, Observation]) -> list[str]:
+    """Sentences about sites that were not observed, those of all layers together.
+
+    Args:
+        activations: What was seen, by name of the model.
+    """
+    phases: dict[str, set[str]] = {}
+    for observation in activations.values():
+        for site, phase in observation.unplaced:
+            phases.setdefault(_in_any_layer(site), set()).add(phase)
+    never = sorted(site for site, left_out in phases.items() if "prefill" in left_out)
+    reading = sorted(site for site, left_out in phases.items() if "prefill" not in left_out)
+    sentences = [("Not observed", never), ("Not observed while texts are continued", reading)]
+    return [
+        f"{sentence}, as the output has no place in the text: {', '.join(sites)}."
+        for sentence, sites in sentences
+        if sites
+    ]
+
+
+def _in_any_layer(site: str) -> str:
+    return re.sub(r"\.\d+(?=\.|$)", ".*", site)
 
 
 def _too_few(experiment: OutlierExperiment) -> list[str]:

@@ -37,14 +37,27 @@ class Observation(dict[Seen, Moments]):
     Attributes:
         positions: The tokens of the forward pass that goes on; None while none should be observed.
         phase: The phase that it is in.
-        unplaced: Names of sites whose output has no place in the text, and was left out.
+        unplaced: Sites and phases whose output had no place in the text, and was left out.
     """
 
     def __init__(self, positions: Positions | None = None) -> None:
         super().__init__()
         self.positions = positions
         self.phase: Phase = "prefill"
-        self.unplaced: set[str] = set()
+        self.unplaced: set[tuple[str, Phase]] = set()
+        self._widths: dict[str, int] = {}
+
+    def place(self, site: Site, output: Tensor) -> Tensor | None:
+        """A site's output by row and token, [B, T, D]; None where it has no place in the text.
+
+        It has none where there are more values to a token than in the forward pass before: keys
+        that are made anew of a cached latent are those of all tokens before, and not of one.
+        """
+        placed = self.positions.placed(output) if self.positions is not None else None
+        if placed is None or self._widths.setdefault(site.name, placed.shape[2]) != placed.shape[2]:
+            self.unplaced.add((site.name, self.phase))
+            return None
+        return placed
 
     def add(self, seen: Seen, moments: Moments) -> None:
         """Adds moments to those that there are."""
@@ -128,9 +141,8 @@ class Observer:
         if seen.positions is None or tensor is None:
             return
         with torch.no_grad():
-            placed = seen.positions.placed(tensor.detach())
+            placed = seen.place(site, tensor.detach())
             if placed is None:
-                seen.unplaced.add(site.name)
                 return
             found = measure_parts(placed.flatten(0, 1), seen.positions.parts, self.thresholds)
             parts = dict(zip(PARTS, found, strict=True))

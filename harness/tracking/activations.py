@@ -171,12 +171,12 @@ class ActivationStatistics(Callback):
             return
         self._keep(trainer, experiment, _step(batch))
         # Prompts count for a run that reads nothing else.
-        if isinstance(batch, WindowBatch) or trainer.state.fn == "predict":
-            for variant, observation in experiment.observed.items():
-                total = self.totals.setdefault(variant, Observation())
-                total.unplaced |= observation.unplaced
-                for seen, moments in observation.items():
-                    total.add(seen, moments)
+        counts = isinstance(batch, WindowBatch) or trainer.state.fn == "predict"
+        for variant, observation in experiment.observed.items():
+            total = self.totals.setdefault(variant, Observation())
+            total.unplaced |= observation.unplaced
+            for seen, moments in observation.items() if counts else ():
+                total.add(seen, moments)
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, PreTrainedModel
 
 from harness.errors import ConfigError
 from harness.probes import (
@@ -261,7 +261,7 @@ def test_what_has_no_place_in_the_text_is_left_out_and_named() -> None:
     mask = torch.ones(2, 3, dtype=torch.int64)
     with observer_of(model).watching(mask) as seen:
         model(torch.ones(2, 3, 4))
-    assert seen.unplaced == {"pool"}
+    assert seen.unplaced == {("pool", "prefill")}
     assert {key.site.name for key in seen} == {"each"}
 
 
@@ -488,6 +488,30 @@ def test_generation_against_each_text_alone(family: str) -> None:
         ("prefill", "rest"): int(mask.sum()) - len(ids),
         ("decode", "rest"): sum(lengths) - len(ids),
     }
+
+
+def test_what_is_made_again_of_a_cached_latent_is_no_new_token() -> None:
+    """DeepSeek makes keys and values of all tokens before at every step."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8}
+    ranks = {"q_lora_rank": 16, "kv_lora_rank": 16, "v_head_dim": 8, "vocab_size": 260}
+    config = DeepseekV3Config(**sizes, **heads, **ranks, first_k_dense_replace=2)
+    torch.manual_seed(0)
+    model = DeepseekV3ForCausalLM(config).eval()
+    ids, mask = batch_of(5, 9, 2, side="left")
+    with observer_of(model).generating(mask, {259}) as seen:
+        generate(model, ids, mask, {259})
+    remade = {f"model.layers.{layer}.self_attn.kv_b_proj" for layer in (0, 1)}
+    assert seen.unplaced == {(name, "decode") for name in remade}
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    counted = {k.site.name: m.count for k, m in seen.items() if k.phase == "decode"}
+    for name in linear.keys() & counted.keys():
+        assert counted[name] == len(ids) * (NEW - 1) * linear[name].out_features
+    assert not remade & counted.keys()
+    read = {k.site.name: m.count for k, m in seen.items() if k[1:] == ("prefill", "rest")}
+    assert remade <= read.keys()
+    for name in remade:
+        assert read[name] == (int(mask.sum()) - len(ids)) * linear[name].out_features
 
 
 @pytest.mark.parametrize("handed", ["mask", "no mask"])
