@@ -65,7 +65,7 @@ def results_of(
         warnings=(
             *experiment.caveats.sentences,
             *problems,
-            *unplaced(activations),
+            *unobserved(activations),
             *(_too_few(experiment) if data is not None else ()),
         ),
     )
@@ -174,24 +174,24 @@ def _subject(variant: Variant, experiment: OutlierExperiment) -> Subject:
     return Subject(variant.name, edit, variant.control_of)
 
 
-def unplaced(activations: Mapping[str, Observation]) -> list[str]:
-    """Sentences about sites that were not observed, those of all layers together.
+def unobserved(activations: Mapping[str, Observation]) -> list[str]:
+    """Sentences about sites of which nothing is known, those of all layers together.
 
     Args:
         activations: What was seen, by name of the model.
     """
-    phases: dict[str, set[str]] = {}
-    for observation in activations.values():
-        for site, phase in observation.unplaced:
-            phases.setdefault(_in_any_layer(site), set()).add(phase)
-    never = sorted(site for site, left_out in phases.items() if "prefill" in left_out)
-    reading = sorted(site for site, left_out in phases.items() if "prefill" not in left_out)
-    sentences = [("Not observed", never), ("Not observed while texts are continued", reading)]
-    return [
-        f"{sentence}, as the output has no place in the text: {', '.join(sites)}."
-        for sentence, sites in sentences
-        if sites
-    ]
+    seen = {_in_any_layer(site.name) for each in activations.values() for site, _, _ in each}
+    watched = {_in_any_layer(site) for each in activations.values() for site in each.sites}
+    left_out = {place for each in activations.values() for place in each.unplaced}
+    reading = {_in_any_layer(site) for site, phase in left_out if phase == "prefill"}
+    continuing = {_in_any_layer(site) for site, _ in left_out} - reading
+    reasons = {
+        "Not observed, as the output has no place in the text": reading,
+        "Not observed while texts are continued, as the output has no place in them": continuing,
+        # One expert of many may wait for its turn; what is called in no layer is never called.
+        "Not observed, as the model never calls it": watched - seen - reading - continuing,
+    }
+    return [f"{why}: {', '.join(sorted(sites))}." for why, sites in reasons.items() if sites]
 
 
 def _in_any_layer(site: str) -> str:

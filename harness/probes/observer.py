@@ -37,6 +37,7 @@ class Observation(dict[Seen, Moments]):
     Attributes:
         positions: The tokens of the forward pass that goes on; None while none should be observed.
         phase: The phase that it is in.
+        sites: Names of the sites that were watched.
         unplaced: Sites and phases whose output had no place in the text, and was left out.
     """
 
@@ -44,6 +45,7 @@ class Observation(dict[Seen, Moments]):
         super().__init__()
         self.positions = positions
         self.phase: Phase = "prefill"
+        self.sites: frozenset[str] = frozenset()
         self.unplaced: set[tuple[str, Phase]] = set()
         self._widths: dict[str, int] = {}
 
@@ -87,6 +89,7 @@ class Observer:
     ) -> None:
         self.model = model
         self.sites = list(sites)
+        self._names = frozenset(site.name for site in self.sites)
         self.thresholds = thresholds or Thresholds()
         self.massive = massive or Massive()
 
@@ -122,6 +125,7 @@ class Observer:
     def _hooked(self, observation: Observation) -> Iterator[Observation]:
         check_not_compiled(self.model)
         handles = []
+        observation.sites = self._names
         try:
             for site in self.sites:
                 module = self.model.get_submodule(site.name)

@@ -174,6 +174,7 @@ class ActivationStatistics(Callback):
         counts = isinstance(batch, WindowBatch) or trainer.state.fn == "predict"
         for variant, observation in experiment.observed.items():
             total = self.totals.setdefault(variant, Observation())
+            total.sites |= observation.sites
             total.unplaced |= observation.unplaced
             for seen, moments in observation.items() if counts else ():
                 total.add(seen, moments)
