@@ -12,7 +12,7 @@ from harness import results
 from harness.data import Corpus
 from harness.experiment import NOISE_FLOOR, OutlierExperiment
 from harness.measurement import Settings, Subject, measure, unscored
-from harness.probes import Moments, Observation
+from harness.probes import RESIDUAL, Moments, Observation
 from harness.texts import foreign_metrics, measure_texts
 from harness.variants import (
     ORIGINAL,
@@ -87,15 +87,17 @@ def _scored(whole: results.Data, experiment: OutlierExperiment) -> results.Data:
 
 
 def extremes(seen: Observation) -> results.Activations:
-    """The extremes of what was seen while windows were read; None where something was not finite.
+    """The extremes of what was seen while a text was read; None where something was not finite.
 
     Args:
         seen: Moments by site and part of the positions.
     """
     sites: dict[str, Moments] = {}
+    massive: list[int] = []
     for (site, phase, _), moments in seen.items():
         if phase == "prefill":
             sites[site.name] = sites.get(site.name, Moments()) + moments
+            massive += [moments.massive] if site.kind == RESIDUAL else []
     largest, where = _largest({name: moments.max_abs for name, moments in sites.items()})
     kurtosis, kurtosis_where = _largest(
         # One that cannot be told, of values that are nearly equal, is not large.
@@ -106,7 +108,7 @@ def extremes(seen: Observation) -> results.Activations:
         max_abs_site=where,
         max_kurtosis=kurtosis,
         max_kurtosis_site=kurtosis_where,
-        massive_count=sum(moments.massive for moments in sites.values()),
+        massive_count=sum(massive) if massive and largest is not None else None,
     )
 
 

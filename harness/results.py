@@ -247,14 +247,15 @@ class Activations:
         max_abs_site: The site.
         max_kurtosis: Largest Pearson kurtosis of a site, over all positions that were read.
         max_kurtosis_site: The site.
-        massive_count: Massive activations in the residual stream, over all blocks and texts read.
+        massive_count: Massive activations in the residual stream, over all blocks and texts read;
+            None where no block was observed.
     """
 
     max_abs: float | None
     max_abs_site: str | None
     max_kurtosis: float | None
     max_kurtosis_site: str | None
-    massive_count: int
+    massive_count: int | None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
-"""What is said of sites that were not observed."""
+"""What becomes of what was observed, and what is said of what was not."""
 
 from __future__ import annotations
 
-from harness.probes import Moments, Observation, Seen, Site
-from harness.records import unobserved
+import math
+
+import pytest
+
+from harness.probes import RESIDUAL, Moments, Observation, Seen, Site
+from harness.records import extremes, unobserved
 
 
 def observation(*left_out: tuple[str, str], called: tuple[str, ...] = ()) -> Observation:
@@ -40,3 +44,33 @@ def test_what_is_never_called_is_named() -> None:
 def test_nothing_is_said_where_all_are_observed() -> None:
     assert unobserved({"original": observation(called=ALL)}) == []
     assert unobserved({}) == []
+
+
+def seen_at(**moments: Moments) -> Observation:
+    seen = Observation()
+    for number, (kind, values) in enumerate(moments.items()):
+        for phase, part in (("prefill", "first"), ("prefill", "rest"), ("decode", "rest")):
+            seen.add(Seen(Site(f"{number}", kind, 0), phase, part), values)  # type: ignore[arg-type]
+    return seen
+
+
+def test_extremes_of_what_was_read() -> None:
+    # Of -1, 1: kurtosis 1. Of -9, 0, 0, 0, 0, 0, 0, 0, 9: kurtosis 4.5.
+    even, peaked = Moments(2, 0, 2, 0, 2, 1.0), Moments(9, 0, 162, 0, 13122, 9.0, massive=2)
+    found = extremes(seen_at(**{"up": even, RESIDUAL: peaked}))
+    assert (found.max_abs, found.max_abs_site) == (9.0, "1")
+    assert (found.max_kurtosis, found.max_kurtosis_site) == (4.5, "1")
+    assert found.massive_count == 4  # of two parts; what was written does not count
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_extremes_of_what_is_not_finite_are_unknown(value: float) -> None:
+    broken, sound = Moments(2, value, value, value, value, value), Moments(2, 0, 2, 0, 2, 1.0)
+    for moments in ({"up": broken, RESIDUAL: sound}, {"up": sound, RESIDUAL: broken}):
+        found = extremes(seen_at(**moments))
+        assert set(vars(found).values()) == {None}
+
+
+def test_no_massive_activations_are_counted_where_no_block_was_observed() -> None:
+    assert extremes(seen_at(up=Moments(2, 0, 2, 0, 2, 1.0))).massive_count is None
+    assert extremes(seen_at(**{RESIDUAL: Moments(2, 0, 2, 0, 2, 1.0)})).massive_count == 0

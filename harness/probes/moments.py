@@ -110,13 +110,18 @@ class Moments:
 
     @property
     def share_beyond(self) -> float:
-        """Share of the values beyond the absolute threshold, 0 to 1."""
-        return self.beyond / self.count if self.count else math.nan
+        """Share of the values beyond the absolute threshold, 0 to 1; NaN where a value is."""
+        known = self.count and not math.isnan(self.max_abs)
+        return self.beyond / self.count if known else math.nan
 
     @property
     def share_beyond_sigmas(self) -> float:
-        """Share of the values beyond the threshold in standard deviations, 0 to 1."""
-        return self.beyond_sigmas / self.count if self.count else math.nan
+        """Share of the values beyond the threshold in standard deviations, 0 to 1.
+
+        NaN where a value is not finite, and so there is no deviation.
+        """
+        known = self.count and math.isfinite(self.max_abs)
+        return self.beyond_sigmas / self.count if known else math.nan
 
     @property
     def _variance(self) -> float:

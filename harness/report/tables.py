@@ -156,9 +156,23 @@ def _metrics(results: Results) -> tuple[str, ...]:
 
 
 def sentences(results: Results) -> list[str]:
-    """What the table says, in words: one sentence per variant, then the warnings."""
+    """What the tables say, in words: of variants, of texts that are missing, then the warnings."""
     said = [_verdict(name, variant) for name, variant in results.variants.items() if variant.edit]
+    everything = {**results.variants, **results.controls}
+    said += [_not_continued(name, variant) for name, variant in everything.items()]
     return [*(sentence for sentence in said if sentence), *results.warnings]
+
+
+def _not_continued(name: str, variant: Variant) -> str | None:
+    text = variant.generation
+    if text is None or not text.broken:
+        return None
+    if text.broken == text.prompts:
+        return f"{name}: wrote nothing, as its logits were not finite after any prompt."
+    return (
+        f"{name}: did not continue {text.broken} of {text.prompts} prompts, after which its logits "
+        "were not finite; what is said of its texts is of the others."
+    )
 
 
 def _verdict(name: str, variant: Variant) -> str | None:
@@ -222,7 +236,8 @@ def _flow_cells(variant: Variant) -> tuple[str, ...]:
     flow = variant.activations
     if flow is None:
         return (NOTHING,) * 3
-    return (number(flow.max_abs), number(flow.max_kurtosis), f"{flow.massive_count:,}")
+    massive = NOTHING if flow.massive_count is None else f"{flow.massive_count:,}"
+    return (number(flow.max_abs), number(flow.max_kurtosis), massive)
 
 
 def _perplexity(variant: Variant) -> float | None:

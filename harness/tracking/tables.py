@@ -98,5 +98,5 @@ def _statistics(moments: Moments) -> tuple[float | int | None, ...]:
                 moments.share_beyond_sigmas,
             )
         ),
-        moments.massive,
+        moments.massive if math.isfinite(moments.max_abs) else None,
     )

@@ -57,7 +57,8 @@ def activation_tags(seen: Mapping[Seen, Moments], layers: set[int]) -> dict[str,
                 tags[f"max_abs_decode/{group}"] = moments.max_abs
             continue
         if residual:
-            tags[f"massive/{group}"] = tags.get(f"massive/{group}", 0) + moments.massive
+            massive = moments.massive if math.isfinite(moments.max_abs) else math.nan
+            tags[f"massive/{group}"] = tags.get(f"massive/{group}", 0) + massive
         if part_seen == "first":
             if residual:
                 tags[f"max_abs_first/{group}"] = moments.max_abs

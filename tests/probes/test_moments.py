@@ -64,8 +64,12 @@ def compare(found: Moments, expected: dict[str, float], rel: float = 1e-5) -> No
             want = pytest.approx(value, rel=0, abs=0, nan_ok=True)
         assert getattr(found, name) == want, name
     if found.count:
-        assert found.share_beyond == found.beyond / found.count
-        assert found.share_beyond_sigmas == found.beyond_sigmas / found.count
+        number, finite = not math.isnan(found.max_abs), math.isfinite(found.max_abs)
+        shares = found.beyond / found.count, found.beyond_sigmas / found.count
+        assert found.share_beyond == pytest.approx(shares[0] if number else math.nan, nan_ok=True)
+        assert found.share_beyond_sigmas == pytest.approx(
+            shares[1] if finite else math.nan, nan_ok=True
+        )
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -20,7 +20,7 @@ from harness.report.tables import (
     title,
 )
 from harness.results import Activations, Generation, Results
-from tests.report.made import make_results, versus
+from tests.report.made import make_predicted, make_results, versus
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,22 @@ def test_sentences_say_what_the_controls_say() -> None:
     # What is no number is in the warnings.
     unknown = dataclasses.replace(sigma5, versus_original=versus(None, None, None, None, None))
     assert len(sentences(dataclasses.replace(results, variants={"sigma5": unknown}))) == 1
+
+
+def test_sentences_say_which_texts_are_missing() -> None:
+    results = make_predicted()
+    sigma5, control = results.variants["sigma5"], results.controls["sigma5-control-0"]
+    assert sigma5.generation is not None
+    broken = {count: dataclasses.replace(sigma5.generation, broken=count) for count in (1, 2)}
+    variants = results.variants | {"sigma5": dataclasses.replace(sigma5, generation=broken[1])}
+    controls = {"sigma5-control-0": dataclasses.replace(control, generation=broken[2])}
+    said = sentences(dataclasses.replace(results, variants=variants, controls=controls))
+    assert said == [
+        "sigma5: did not continue 1 of 2 prompts, after which its logits were not finite; what is "
+        "said of its texts is of the others.",
+        "sigma5-control-0: wrote nothing, as its logits were not finite after any prompt.",
+    ]
+    assert sentences(results) == []
 
 
 def test_the_title_has_the_last_part_of_paths_alone() -> None:
