@@ -55,17 +55,21 @@ class Caveats:
                     f"{share:.0%} of the same entries; beside controls, its effect looks smaller."
                 )
 
-    def padded(self, model: PreTrainedModel) -> None:
+    def padded(self, model: PreTrainedModel, batch: PromptBatch) -> None:
         """Says of a model that padding changes that prompts are not continued by themselves.
 
         Args:
-            model: The original, which has prompts of different lengths to continue.
+            model: The original.
+            batch: Prompts that it continues; tried is the shortest of the first that are padded.
         """
-        if self._padding_tried:
+        if self._padding_tried or bool(batch.attention_mask.all()):
             return
         self._padding_tried = True
+        shortest = int(batch.attention_mask.sum(1).argmin())
         try:
-            sound = leaves_padding_out(model)
+            sound = leaves_padding_out(
+                model, batch.input_ids[shortest], batch.attention_mask[shortest]
+            )
         except Exception:  # what foreign code makes of the trial is no reason to end a run
             return
         if not sound:

@@ -234,8 +234,7 @@ class OutlierExperiment(LightningModule):
             pad_id=pad_id,
             watch=partial(self._watching, lambda o: o.generating(batch.attention_mask, end_ids)),
         )
-        if not batch.attention_mask.all():
-            self.caveats.padded(self.model)
+        self.caveats.padded(self.model, batch)
         written |= dict.fromkeys(self._unedited(), written[ORIGINAL])
         for name, continuations in written.items():
             rows = zip(batch.prompts.tolist(), continuations, strict=True)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from harness.outliers import Patch
 
-# Tokens of a prompt, and as many of padding before it.
-_TRIED = 4
-
 Watch = Callable[[str], AbstractContextManager[object]]
 
 
@@ -94,26 +91,31 @@ def generate_batch(
     return written
 
 
-def leaves_padding_out(model: PreTrainedModel) -> bool:
-    """Whether padding on the left changes nothing, so that prompts of any length can be batched.
+def leaves_padding_out(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> bool:
+    """Whether padding before a prompt changes nothing, so that it can be batched with longer ones.
 
-    A recurrent model may read it as text, another count its positions from it. The logits after a
-    few tokens are compared with those without padding, which are made of other sums in every layer:
-    16 epsilons of the model's data type are forgiven.
+    A recurrent model may read padding as text, another count its positions from it. The logits
+    after the prompt are compared with those without padding, which are made of other sums in every
+    layer: 16 epsilons of the model's data type are forgiven.
 
     Args:
         model: A Hugging Face causal language model.
+        input_ids: A prompt, padded on the left [T].
+        attention_mask: 1 for its tokens, 0 for padding [T].
     """
-    embedding: Any = model.get_input_embeddings()
-    ids = torch.arange(2 * _TRIED, device=model.device)[None] % embedding.weight.shape[0]
-    mask = (torch.arange(2 * _TRIED, device=model.device) >= _TRIED).long()[None]
     options = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True}
     with evaluating(model), _without_own_settings(model), torch.inference_mode():
         padded, plain = (
-            model.generate(input_ids=x, attention_mask=m, pad_token_id=0, **options).logits[0]
-            for x, m in ((ids, mask), (ids[:, _TRIED:], mask[:, _TRIED:]))
+            model.generate(
+                input_ids=input_ids[None, where],
+                attention_mask=attention_mask[None, where],
+                pad_token_id=0,
+                **options,
+            ).logits[0]
+            for where in (slice(None), attention_mask.bool())
         )
-    return logits_agree(plain, padded, epsilons=16)
+    # `generate` gives them in fp32, whatever they were made in.
+    return logits_agree(plain.to(model.dtype), padded.to(model.dtype), epsilons=16)
 
 
 class _Check:

@@ -46,12 +46,14 @@ def test_an_offset_of_all_hides_nothing(offset: float) -> None:
 
 
 @pytest.mark.parametrize("value", [-1e9, torch.finfo(torch.float32).min, -torch.inf])
-def test_a_masked_vocabulary_hides_nothing(value: float) -> None:
-    one, other = logits(), logits() * 1.001
-    for each in (one, other):
-        each[:, :150] = value
+@pytest.mark.parametrize("masked", [150, 390])
+def test_a_masked_vocabulary_hides_nothing_and_forbids_nothing(value: float, masked: int) -> None:
+    one, near, far = logits(), logits() + 5e-5, logits() * 1.001
+    for each in (one, near, far):
+        each[:, :masked] = value
     assert logits_agree(one, one.clone(), epsilons=4)
-    assert not logits_agree(one, other, epsilons=4)
+    assert logits_agree(one, near, epsilons=4)
+    assert not logits_agree(one, far, epsilons=4)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, RwkvConfig
 
 from harness.outliers import Patch
@@ -204,10 +204,16 @@ def test_a_patch_writes_what_an_edited_copy_does(family: str, arguments: dict[st
     assert all(torch.equal(value, weights[name]) for name, value in bits_of(model).items())
 
 
+def padded_prompt() -> tuple[Tensor, Tensor]:
+    """A prompt of five tokens after nine of padding."""
+    mask = torch.tensor([0] * 9 + [1] * 5)
+    return torch.arange(3, 17) * mask, mask
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("family", ALL)
 def test_padding_is_left_out(family: str, dtype: torch.dtype) -> None:
-    assert leaves_padding_out(model_of(family, dtype))
+    assert leaves_padding_out(model_of(family, dtype), *padded_prompt())
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
@@ -215,7 +221,7 @@ def test_padding_of_what_is_not_finite_tells_nothing(value: float) -> None:
     model = model_of("llama")
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(value)
-    assert leaves_padding_out(model)
+    assert leaves_padding_out(model, *padded_prompt())
 
 
 def test_a_recurrent_model_that_reads_padding_is_told() -> None:
@@ -223,9 +229,29 @@ def test_a_recurrent_model_that_reads_padding_is_told() -> None:
     config = RwkvConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, context_length=32)
     model = AutoModelForCausalLM.from_config(config)
     own = model.generation_config
-    assert not leaves_padding_out(model)
+    assert not leaves_padding_out(model, *padded_prompt())
     assert model.generation_config is own
     assert model.training
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_padding_may_change_as_much_as_rounding_in_the_models_type(dtype: torch.dtype) -> None:
+    model = model_of("llama", dtype)
+
+    def off(relative: float) -> Any:
+        def changed(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            # The head sees the last position alone; what is padded comes first.
+            calls.append(None)
+            return output * (1 + relative) if len(calls) == 1 else output
+
+        calls: list[None] = []
+        return model.lm_head.register_forward_hook(changed)
+
+    step = torch.finfo(dtype).eps
+    for relative, expected in ((6 * step, True), (max(0.002, 60 * step), False)):
+        handle = off(relative)
+        assert leaves_padding_out(model, *padded_prompt()) is expected
+        handle.remove()
 
 
 def test_training_mode_is_left_out_and_given_back() -> None:
