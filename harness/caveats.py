@@ -51,8 +51,8 @@ class Caveats:
         for variant in variants:
             if variant.name in with_controls and (share := shared_by_chance(variant.patch)) > _MUCH:
                 self.sentences.append(
-                    f"{variant.name}: it edits so much of its tensors that a control of it edits "
-                    f"{share:.0%} of the same entries; beside controls, its effect looks smaller."
+                    f"{variant.name}: it edits so much of its tensors that {share:.0%} of what a "
+                    "control edits is the same; the excess over controls understates its effect."
                 )
 
     def padded(self, model: PreTrainedModel, batch: PromptBatch) -> None:

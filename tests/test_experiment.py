@@ -400,13 +400,14 @@ def test_controls_that_edit_much_of_the_same_say_so(
     variants = {
         "most": VariantConfig(TopFraction(0.75), scope=norms, controls=1),
         "alone": VariantConfig(TopFraction(0.75), scope=norms),
-        "few": VariantConfig(TopFraction(0.04), controls=1),
+        "some": VariantConfig(TopFraction(0.125), scope=norms, controls=1),
+        "few": VariantConfig(TopFraction(0.04), scope=norms, controls=1),
     }
     ran = run(folders("llama"), corpus, tmp_path, model={"variants": variants})
-    (warning,) = ran.results.warnings
-    assert warning.startswith(
-        "most: it edits so much of its tensors that a control of it edits 75%"
-    )
+    assert [warning.partition(" of what")[0] for warning in ran.results.warnings] == [
+        "most: it edits so much of its tensors that 75%",
+        "some: it edits so much of its tensors that 12%",
+    ]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def _block(values: Any, start: Any, stop: Any, wide: Any) -> Any:
 
 
 @overload(_block)
-def _block_of(values: Any, start: Any, stop: Any, wide: Any) -> Callable[..., Any]:
+def _compiled_block(values: Any, start: Any, stop: Any, wide: Any) -> Callable[..., Any]:
     def widened(values: Any, start: Any, stop: Any, wide: Any) -> Any:
         block = values[start:stop]
         for i in range(block.size):
