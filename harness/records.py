@@ -28,6 +28,7 @@ def results_of(
     corpus: Corpus | None,
     run: results.Run,
     activations: Mapping[str, Observation],
+    observed: results.Observed | None,
 ) -> results.Results:
     """What an experiment has measured since its epoch began.
 
@@ -36,6 +37,7 @@ def results_of(
         corpus: The text of which the whole or a part was scored; None where none was.
         run: How the results were made.
         activations: What flowed through the original, variants and first controls, by name.
+        observed: How that was observed.
     """
     subjects = [_subject(variant, experiment) for variant in experiment.variants]
     data = None if corpus is None else _scored(corpus.record, experiment)
@@ -60,6 +62,7 @@ def results_of(
         model=_model(experiment),
         data=data,
         noise_floor=measured.noise_floor,
+        observed=observed,
         variants={name: whole(name, record) for name, record in variants.items()},
         controls={name: whole(name, record) for name, record in measured.controls.items()},
         warnings=(

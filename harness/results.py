@@ -106,6 +106,25 @@ class NoiseFloor:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """From where on an activation was an outlier, see the configuration's ``activations``.
+
+    Attributes:
+        threshold: Magnitude that an outlier exceeds.
+        sigmas: Distance from the mean that an outlier exceeds, in standard deviations.
+        massive_threshold: Magnitude that a massive activation exceeds.
+        massive_ratio: How many times the median magnitude of its text it exceeds as well.
+        every_n_steps: Each n-th batch was observed.
+    """
+
+    threshold: float
+    sigmas: float
+    massive_threshold: float
+    massive_ratio: float
+    every_n_steps: int
+
+
+@dataclass(frozen=True)
 class Edit:
     """What was done to the weights.
 
@@ -290,6 +309,7 @@ class Results:
         model: The original.
         data: The text that was scored; None after `predict`, which scores none.
         noise_floor: The original measured against itself; None likewise.
+        observed: How activations were observed; None where they were not.
         variants: By name, ``original`` among them.
         controls: By name, ``<variant>-control-<i>``.
         warnings: What a reader should know before believing a figure, one sentence each.
@@ -300,6 +320,7 @@ class Results:
     model: Model
     data: Data | None
     noise_floor: NoiseFloor | None
+    observed: Observed | None = field(default=None, kw_only=True)
     variants: dict[str, Variant]
     controls: dict[str, Variant] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

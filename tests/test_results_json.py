@@ -19,6 +19,7 @@ from harness.results import (
     Likelihood,
     Model,
     NoiseFloor,
+    Observed,
     Results,
     Run,
     Variant,
@@ -84,6 +85,7 @@ def make_results() -> Results:
         {"original": original, "zeroed": zeroed},
         {"zeroed-control-0": dataclasses.replace(zeroed, versus_control=None)},
         ("zeroed: look closely",),
+        observed=Observed(6.0, 5.5, 100.0, 1000.0, 4),
     )
 
 
@@ -113,7 +115,7 @@ def test_round_trip_is_equal_to_the_last_digit() -> None:
 def test_the_file_has_the_documented_keys_in_their_order() -> None:
     content = json.loads(to_json(make_results()))
     assert list(content) == [
-        *("schema_version", "run", "model", "data", "noise_floor"),
+        *("schema_version", "run", "model", "data", "noise_floor", "observed"),
         *("variants", "controls", "warnings"),
     ]
     keys = {
@@ -123,6 +125,7 @@ def test_the_file_has_the_documented_keys_in_their_order() -> None:
         "data": "dataset split documents windows tokens words bytes max_length stride join bos "
         "windows_kind",
         "noise_floor": "delta_nll kl_mean",
+        "observed": "threshold sigmas massive_threshold massive_ratio every_n_steps",
     }
     assert {name: " ".join(content[name]) for name in keys} == keys
     zeroed = content["variants"]["zeroed"]

@@ -22,10 +22,13 @@ _OF_TEXTS = """\
 written after the prompts; the interval comes from resampling prompts.
 - **diversity**: product over n = 2, 3, 4 of the share of n-grams that are new in their text.
 - **loops %**: texts that end in a cycle, repeated three times or more over twelve tokens or more.
-- **same %**: texts that are the original's, token by token.
-- **max |x|**, **kurtosis**: the largest of any observed module; a Gaussian has kurtosis 3.
-- **massive**: activations in the residual stream beyond 100 and 1000 times the median of their \
-text."""
+- **same %**: texts that are the original's, token by token."""
+
+_OF_FLOW = """\
+- **max |x|**, **kurtosis**: the largest of any observed module while the {read} read; a Gaussian \
+has kurtosis 3.
+- **massive**: activations in the residual stream beyond {threshold:g} and beyond {ratio:g} times \
+the median of their text."""
 
 
 def markdown(results: Results) -> str:
@@ -48,11 +51,23 @@ def markdown(results: Results) -> str:
         "",
         "## How to read it",
         "",
-        *([_OF_SCORES] if results.data else []),
-        _OF_TEXTS,
+        *_legend(results),
         "",
     ]
     return "\n".join(lines)
+
+
+def _legend(results: Results) -> list[str]:
+    """What the columns mean, of those that there are."""
+    columns = {column for table in tables(results) for column in table.header}
+    legend = [_OF_SCORES] if results.data else []
+    if "diversity" in columns:
+        legend.append(_OF_TEXTS)
+    if (observed := results.observed) and "kurtosis" in columns:
+        read = "text was" if results.data else "prompts were"
+        threshold, ratio = observed.massive_threshold, observed.massive_ratio
+        legend.append(_OF_FLOW.format(read=read, threshold=threshold, ratio=ratio))
+    return legend
 
 
 def _extent(results: Results) -> str:

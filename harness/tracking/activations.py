@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from harness import results
 from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
 from harness.outliers import unique_parameters
@@ -71,6 +72,19 @@ class ActivationStatistics(Callback):
         self._step: int | None = None
         self._activations: MomentsTable | None = None
         self._weights: MomentsTable | None = None
+
+    @property
+    def settings(self) -> results.Observed | None:
+        """What results are told of how they were observed; None where nothing is."""
+        if not self.enabled:
+            return None
+        return results.Observed(
+            self.thresholds.absolute,
+            self.thresholds.sigmas,
+            self.massive.absolute,
+            self.massive.ratio,
+            self.every_n_steps,
+        )
 
     def attach(self, folder: RunFolder) -> None:
         """Names the folder of the tables; without one only totals and TensorBoard are kept."""

@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from harness import patchfile, report, results
 from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
-from harness.probes import Observation
 from harness.records import manifest, results_of
 from harness.results_json import to_json
 from harness.texts import text_rows
@@ -77,9 +76,8 @@ class RunRecorder(Callback):
             (self.folder.path / "config.yaml").write_text(self._config, encoding="utf-8")
         for logger in run_loggers(trainer):
             logger.attach(self.folder)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, ActivationStatistics):
-                callback.attach(self.folder)
+        if statistics := _statistics(trainer):
+            statistics.attach(self.folder)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.folder.path / "checkpoints")
@@ -165,7 +163,14 @@ class RunRecorder(Callback):
             confidence=experiment.confidence,
             resamples=experiment.resamples,
         )
-        self.results = results_of(experiment, corpus, run, _activations(trainer))
+        statistics = _statistics(trainer)
+        self.results = results_of(
+            experiment,
+            corpus,
+            run,
+            statistics.totals if statistics else {},
+            statistics.settings if statistics else None,
+        )
         self._save(self.results, experiment, corpus)
         self._save_texts(trainer, experiment)
         records = self.results.variants | self.results.controls
@@ -219,10 +224,7 @@ class RunRecorder(Callback):
             self.folder.set_status(status)
 
 
-def _activations(trainer: Trainer) -> dict[str, Observation]:
-    """What was observed of each model; nothing where nobody observes."""
-    found: dict[str, Observation] = {}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, ActivationStatistics):
-            found |= callback.totals
-    return found
+def _statistics(trainer: Trainer) -> ActivationStatistics | None:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = (callback for callback in callbacks if isinstance(callback, ActivationStatistics))
+    return next(found, None)

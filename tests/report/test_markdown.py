@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from harness.report import markdown
+from harness.results import Activations, Observed
 from tests.report.made import make_predicted, make_results
 
 
@@ -48,6 +49,21 @@ def test_the_report_of_texts_alone() -> None:
         "| control | – |",
     ]
     assert not any("Noise floor" in line for line in lines)
+
+
+def test_the_legend_is_that_of_the_columns_and_of_the_thresholds() -> None:
+    results = make_results()
+    assert "seq-rep-4" not in markdown(results)
+    assert "kurtosis" not in markdown(results)
+    assert "ppl" not in markdown(make_predicted())
+    observed = Observed(6.0, 6.0, 2.0, 8.5, 1)
+    flow = Activations(1.0, "a", 3.0, "a", 0)
+    for made, read in ((results, "text was"), (make_predicted(), "prompts were")):
+        original = dataclasses.replace(made.variants["original"], activations=flow)
+        variants = made.variants | {"original": original}
+        text = markdown(dataclasses.replace(made, observed=observed, variants=variants))
+        assert f"the largest of any observed module while the {read} read" in text
+        assert "beyond 2 and beyond 8.5 times the median of their text." in text
 
 
 def test_a_part_of_the_split_is_marked() -> None:

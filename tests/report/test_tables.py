@@ -151,7 +151,7 @@ def looked_at(results: Results) -> Results:
     }
     flows = {
         "original": Activations(12345.6, "model.layers.1", 987.65, "model.layers.0", 1234),
-        "sigma5": Activations(None, None, None, None, 0),
+        "sigma5": Activations(None, None, None, None, None),
     }
 
     def whole(records: Any) -> Any:
@@ -178,7 +178,7 @@ def test_texts_and_activations_of_variants_and_first_controls() -> None:
     assert [row.cells for row in table] == [
         ("original", "0.125 [0.10, 0.20]", "0.9877", "5.0", "–", "1.235e+04", "987.6", "1,234"),
         ("none", *nothing),
-        ("sigma5", "–", "–", "–", "–", "–", "–", "0"),
+        ("sigma5", *nothing),
         ("  control", "0.130", "1.2e-03", "12.5", "87.4", "–", "–", "–"),
     ]
     assert [row.control for row in table] == [False, False, False, True]

@@ -23,6 +23,7 @@ from harness.errors import ConfigError
 from harness.outliers import AbsoluteThreshold, Scope, TopFraction, unique_parameters
 from harness.pretrained import Pretrained
 from harness.probes import Sites
+from harness.results import Observed
 from harness.tracking import ActivationStatistics, RunLogger, RunRecorder
 from harness.training import Training
 from harness.variants import VariantConfig
@@ -271,6 +272,7 @@ GROUPS = [
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_every_few_steps(command: str, measure: Measure, measured: Ran) -> None:
     ran = measure(ActivationStatistics(every_n_steps=4, **LOW), command=command)
+    assert ran.results.observed == Observed(*LOW.values(), every_n_steps=4)
     expected = [row for row in rows_of(measured) if row["step"] in (0, 4)]
     assert rows_of(ran) == expected
 
@@ -285,6 +287,7 @@ def test_results_are_the_same_with_and_without(measure: Measure, measured: Ran) 
     without = measure()
     assert not (without.folder / "activations.parquet").exists()
     disabled = measure(ActivationStatistics(enabled=False))
+    assert without.results.observed is disabled.results.observed is None
     for other in (without, disabled):
         for kind in ("variants", "controls"):
             found, expected = getattr(measured.results, kind), getattr(other.results, kind)
