@@ -541,6 +541,11 @@ def test_validate_measures_texts_of_variants_and_first_controls(run: Run, tiny: 
     rows = generations()
     assert run("predict", *tiny, *PROMPTS, *controls)[0] == 0
     assert generations(1) == rows
+    # A folder in TensorBoard, and a row of HParams, for whatever was looked at.
+    for version, looked_at in ((0, found["variants"] | found["controls"]), (1, controlled)):
+        folder = Path(f"logs/tiny-llama/version_{version}")
+        shown = {path.parent.name for path in folder.glob("*/events.out.tfevents.*")}
+        assert shown == {n for n, has in looked_at.items() if has} | set(found["variants"])
 
 
 def test_without_generation_there_are_no_texts(run: Run, tiny: list[str]) -> None:

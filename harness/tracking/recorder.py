@@ -174,8 +174,10 @@ class RunRecorder(Callback):
         self._save(self.results, experiment, corpus)
         self._save_texts(trainer, experiment)
         records = self.results.variants | self.results.controls
+        # Of the controls, `predict` looks at the first alone.
+        looked_at = {n: r for n, r in records.items() if r.likelihood or r.generation}
         for logger in run_loggers(trainer):
-            for name, record in records.items():
+            for name, record in looked_at.items():
                 parameters = hyperparameters(name, record, self.results)
                 logger.row(name, parameters, final_metrics(record))
         self._set_status("complete")
