@@ -87,6 +87,8 @@ def foreign_metrics(
     for metric in metrics:
         for name, written in texts.items():
             numbers = sorted(written.keys() & texts[original].keys())
+            if not numbers:
+                continue  # that nothing was written is said elsewhere, once for all metrics
             references = [texts[original][number] for number in numbers]
             found = compute_metric(metric, [written[number] for number in numbers], references)
             figures[name] |= found.figures

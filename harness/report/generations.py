@@ -55,10 +55,14 @@ def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most:
         for row in texts
         if _note(row, texts[0]) != _SAME
     }
+    writing = {row["variant"] for row in rows if not row["broken"]}
     left_out: list[str] = []
     for texts in _telling(rows, most):
-        # Those that are the original stand last, where there is room.
-        order = sorted(texts[1:], key=lambda row: row["variant"] not in departing)
+        # Those that wrote nothing, and then those that are the original, where there is room.
+        order = sorted(
+            texts[1:],
+            key=lambda row: (row["variant"] not in departing, row["variant"] not in writing),
+        )
         columns = [texts[0], *order][: max(2, console.width // _NARROWEST)]
         table = Table(
             box=box.SIMPLE_HEAD,

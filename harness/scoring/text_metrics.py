@@ -152,26 +152,27 @@ def compute_metric(
         The metric's numbers by name: a list of numbers as its mean, what is nested under both names
         joined by an underscore, other things left out; or the problem. Numbers may be NaN.
     """
+    called = getattr(metric, "figure", metric.name)
     features = metric.features
     names = list(features[0] if isinstance(features, list) else features)
     inputs: dict[str, Sequence[str]] = {}
     for name in names:
         if name == "references":
             if references is None:
-                return TextFigures({}, f"{metric.name} needs references, and there are none")
+                return TextFigures({}, f"{called} needs references, and there are none")
             inputs[name] = list(references)
         else:
             inputs[name] = list(texts)
     if len(inputs.keys() - {"references"}) != 1:
-        return TextFigures({}, f"{metric.name} needs {', '.join(names)}: more than texts")
+        return TextFigures({}, f"{called} needs {', '.join(names)}: more than texts")
     if not texts:
-        return TextFigures({}, f"{metric.name} has no texts to measure")
+        return TextFigures({}, f"{called} has no texts to measure")
     try:
-        return TextFigures(_numbers(metric.compute(**inputs), metric.name))
+        return TextFigures(_numbers(metric.compute(**inputs), called))
     except Exception as error:
         # Or what it was given now would count among what it is given next.
         metric.writer = None
-        return TextFigures({}, f"{metric.name} failed: {_line(error)}")
+        return TextFigures({}, f"{called} failed: {_line(error)}")
 
 
 def _numbers(value: Any, name: str, prefix: str = "") -> dict[str, float]:

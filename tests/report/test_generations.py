@@ -138,6 +138,16 @@ def test_as_many_variants_as_find_room(width: int) -> None:
     assert squeezed(f"{', '.join(rest)}: in generations.jsonl, for want of room here") in text
 
 
+def test_what_wrote_stands_before_what_wrote_nothing() -> None:
+    names = ["nan", "zeroed", "inf", "same"]
+    texts = [row(0, "nan", broken=True), row(0, "zeroed", "b", 0), row(0, "inf", broken=True)]
+    text = shown([row(text="a"), *texts, row(0, "same", "a")], 24 * 3)
+    head = next(line for line in text.splitlines() if "original" in line)
+    assert head.split() == ["original", "zeroed", "nan"]
+    assert "inf, same: in generations.jsonl" in text
+    assert all(name in text for name in names)
+
+
 def test_no_variant_is_said_to_be_left_out_that_is_not() -> None:
     assert "want of room" not in shown(made(), 80)
     assert "want of room" not in shown([], 80)
@@ -158,7 +168,7 @@ def test_the_same_text_is_not_repeated() -> None:
 
 def test_what_could_not_be_written_is_said() -> None:
     text = shown(made()[6:], 140)
-    assert columns(text) == ["whole", "(nothing:itslogitsarenotfinite)", f"whol{MARK}ly"]
+    assert columns(text) == ["whole", f"whol{MARK}ly", "(nothing:itslogitsarenotfinite)"]
     # Of an original that wrote nothing, an empty text is not the same.
     rows = [row(broken=True), row(0, "zeroed"), row(0, "sigma5", broken=True)]
     cells = columns(shown(rows, 140))

@@ -182,6 +182,8 @@ def test_a_metric_that_fails_says_so_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in problem
         assert len(problem) < 400
     assert compute_metric(metric, []).problem == "local has no texts to measure"
+    ours = load_metric("seq_rep_4", KEY)
+    assert compute_metric(ours, []).problem == "seq_rep_4 has no texts to measure"
 
 
 @pytest.mark.parametrize("name", ["no_such_metric", "nobody/nothing", "./missing.py", "/a/b/c"])
