@@ -23,7 +23,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
-# Trains the embedded model anew (under two hours on one core); python -m harness.demo.embed puts the
+# Trains the embedded model anew (some two hours on two cores); python -m harness.demo.embed puts the
 # checkpoint in place, python -m harness.demo.chart draws what emerged.
 demo-model: $(VENV)/.dev
 	$(BIN)/python -m harness.demo.library demo-text

@@ -24,7 +24,7 @@ from harness.demo.corpus import (
 LIBRARIES = ("networkx", "numpy", "pandas", "scipy", "sympy", "torch")
 """Libraries of the pinned set with the most prose about Python."""
 
-_REPEATS = 2
+_REPEATS = 3
 """How often the training split of the embedded corpus stands among the rest."""
 
 
