@@ -16,29 +16,31 @@ from numpy.typing import NDArray
 BLOCK = 1024
 """Values that are added up in their own type, before their sum goes to one in fp64."""
 
-
 # Sums may be reordered, or the processor could not add many values at a time; NaN and infinity
 # keep their meaning. Compiled anew in each process: numba keeps results as pickles.
 _compiled = njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
+def _widened(values: Any, start: Any, stop: Any, wide: Any) -> Any:
+    block = values[start:stop]
+    for i in range(block.size):
+        wide[i] = np.int32(block[i]) << 16  # a bfloat16 is the upper half of a float
+    return wide[: block.size].view(np.float32)
+
+
+def _as_they_are(values: Any, start: Any, stop: Any, wide: Any) -> Any:
+    return values[start:stop]
+
+
 def _block(values: Any, start: Any, stop: Any, wide: Any) -> Any:
     """Some of the values in fp32 or fp64, which may lie in the room for a block."""
-    raise NotImplementedError("it is there for compiled code only")
+    read = _widened if values.dtype.kind == "i" else _as_they_are
+    return read(values, start, stop, wide)
 
 
 @overload(_block)
 def _compiled_block(values: Any, start: Any, stop: Any, wide: Any) -> Callable[..., Any]:
-    def widened(values: Any, start: Any, stop: Any, wide: Any) -> Any:
-        block = values[start:stop]
-        for i in range(block.size):
-            wide[i] = np.int32(block[i]) << 16  # a bfloat16 is the upper half of a float
-        return wide[: block.size].view(np.float32)
-
-    def as_they_are(values: Any, start: Any, stop: Any, wide: Any) -> Any:
-        return values[start:stop]
-
-    return widened if isinstance(values.dtype, types.Integer) else as_they_are
+    return _widened if isinstance(values.dtype, types.Integer) else _as_they_are
 
 
 @_compiled

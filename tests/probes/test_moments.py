@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from harness.probes import Moments, Thresholds, measure
+from harness.probes import Moments, Thresholds, kernels, measure
 from harness.probes.measuring import (
     _count_outside,
     by_kernel,
@@ -279,6 +279,22 @@ def test_bfloat16_is_read_as_it_lies(shape: tuple[int, int], value: float) -> No
     assert _count_outside(values, part, *thresholds) == _count_outside(
         values.float(), part, *thresholds
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_loops_mean_uncompiled_what_they_do_compiled(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, part = (1 + normal(7, 300)).to(dtype), np.array([[0, 1], [1, 5], [6, 7]])
+    thresholds = (1.5, 1.0, 1.25)
+    powers, ranges = by_kernel(values, part)
+    outside = _count_outside(values, part, *thresholds)
+    for name in ("power_sums", "count_outside"):
+        monkeypatch.setattr(kernels, name, getattr(kernels, name).py_func)
+    naive, same = by_kernel(values, part)
+    assert np.allclose(powers, naive, rtol=1e-5 if dtype != torch.float64 else 1e-12)
+    assert np.array_equal(ranges, same)
+    assert _count_outside(values, part, *thresholds) == outside
 
 
 def test_sums_in_blocks_lose_less_than_sums_in_one() -> None:
