@@ -98,7 +98,7 @@ class HarnessCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
-            raise ConfigError("trainer", _trainer_given(), " ".join(str(error).split())) from error
+            raise _refused_by_trainer(error) from error
         if not chosen:
             _show_steps(trainer)
         return trainer
@@ -144,7 +144,7 @@ class HarnessCLI(LightningCLI):
                 interrupted(folder and folder.path)
             raise SystemExit(status) from None
         except MisconfigurationException as error:
-            raise ConfigError("trainer", _trainer_given(), " ".join(str(error).split())) from error
+            raise _refused_by_trainer(error) from error
 
     def before_fit(self) -> None:
         """Training saves its checkpoints in the layout of Hugging Face too."""
@@ -237,8 +237,9 @@ def _construct(key: str, spec: Namespace | None) -> None:
         raise error.under(key) from None
 
 
-def _trainer_given() -> dict[str, Any]:
-    return {k: value for k, value in values_given(sys.argv[1:]).items() if "trainer." in k}
+def _refused_by_trainer(error: Exception) -> ConfigError:
+    given = {k: value for k, value in values_given(sys.argv[1:]).items() if "trainer." in k}
+    return ConfigError("trainer", given, " ".join(str(error).split()))
 
 
 def _show_steps(trainer: Trainer) -> None:
