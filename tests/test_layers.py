@@ -15,6 +15,7 @@ ROOT = Path(harness.__file__).parent
 ORDER = [
     "errors",
     "console",
+    "files",
     "memory",
     "outliers",
     "probes",
