@@ -23,7 +23,7 @@ from harness.given import config_files, make_absolute, values_given
 from harness.lightning_keys import check_run
 from harness.refusal import check_file, one_line
 from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
-from harness.tracking.progress import StepProgressBar
+from harness.tracking.progress import EvaluationProgress, TrainingProgress
 
 # Plain dicts: defaults that are objects could not be written to config.yaml and replayed.
 DEFAULTS: dict[str, Any] = {
@@ -100,7 +100,7 @@ class HarnessCLI(LightningCLI):
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise _refused_by_trainer(error) from error
         if not chosen:
-            _show_steps(trainer)
+            _show_progress(trainer, training=self.subcommand == "fit")
         return trainer
 
     def after_instantiate_classes(self) -> None:
@@ -242,9 +242,9 @@ def _refused_by_trainer(error: Exception) -> ConfigError:
     return ConfigError("trainer", given, " ".join(str(error).split()))
 
 
-def _show_steps(trainer: Trainer) -> None:
+def _show_progress(trainer: Trainer, *, training: bool) -> None:
     """Puts our progress bar in the place of Lightning's; where there is none, there stays none."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for place, callback in enumerate(callbacks):
         if isinstance(callback, ProgressBar):
-            callbacks[place] = StepProgressBar()
+            callbacks[place] = TrainingProgress() if training else EvaluationProgress()

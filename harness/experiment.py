@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from harness import stages
 from harness.caveats import Caveats
 from harness.data import PromptBatch, WindowBatch
 from harness.generation import Generation
@@ -131,7 +132,8 @@ class OutlierExperiment(LightningModule):
         """Loads the weights; Lightning calls this after the data was accepted."""
         if hasattr(self, "model"):
             return
-        model = self.source.load()
+        with stages.stage(f"loading {self.source.name}"):
+            model = self.source.load()
         if self.source.device_map is None:
             self.model = model
         else:
@@ -194,7 +196,11 @@ class OutlierExperiment(LightningModule):
             batch.attention_mask,
             batch.targets,
             patches,
-            watch=partial(self._watching, lambda o: o.watching(batch.attention_mask)),
+            watch=partial(
+                self._watching,
+                lambda o: o.watching(batch.attention_mask),
+                work=batch.input_ids.numel() / (1 + len(patches)),
+            ),
         )
         # What edits nothing is the original, and is not computed again.
         for name in self._unedited():
@@ -232,7 +238,11 @@ class OutlierExperiment(LightningModule):
             self.generation.seed + max(0, batch.number),
             end_ids=end_ids,
             pad_id=pad_id,
-            watch=partial(self._watching, lambda o: o.generating(batch.attention_mask, end_ids)),
+            watch=partial(
+                self._watching,
+                lambda o: o.generating(batch.attention_mask, end_ids),
+                work=1 / len(patches),
+            ),
         )
         self.caveats.padded(self.model, batch)
         written |= dict.fromkeys(self._unedited(), written[ORIGINAL])
@@ -258,15 +268,20 @@ class OutlierExperiment(LightningModule):
 
     @contextmanager
     def _watching(
-        self, observe: Callable[[Observer], AbstractContextManager[Observation]], name: str
+        self,
+        observe: Callable[[Observer], AbstractContextManager[Observation]],
+        name: str,
+        work: float = 0.0,
     ) -> Iterator[None]:
         if name == ORIGINAL:
             self.observed = {}
         if self.observer is None or name not in self._leaders():
             yield
+            stages.current().advance(work)
             return
         with observe(self.observer) as observation:
             yield
+        stages.current().advance(work)
         self.observed[name] = observation
         if name == ORIGINAL:
             self.observed |= dict.fromkeys(self._unedited(), observation)

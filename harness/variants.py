@@ -11,7 +11,7 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt
 from torch import nn
 
-from harness import patchfile
+from harness import patchfile, stages
 from harness.errors import ConfigError
 from harness.memory import give_back
 from harness.outliers import Criterion, Edit, Patch, Scope, Zero, make_patch, matched_control
@@ -130,7 +130,8 @@ def build_variants(
     """
     variants: list[Variant] = []
     for name, config in configs.items():
-        variant = _build(name, config, model)
+        with stages.stage(f"finding outliers: {name}"):
+            variant = _build(name, config, model)
         variants.append(variant)
         for number in range(config.controls if variant.patch.entries else 0):
             control = matched_control(variant.patch, model, control_seed, number, _edit(config))

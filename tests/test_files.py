@@ -20,9 +20,14 @@ def test_a_file_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
 def test_a_file_is_what_it_was_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_text(path, "whole")
-    with pytest.raises(OSError, match="No space left"), replacing(path) as beside:
-        beside.write_text("ha")
-        raise OSError(28, "No space left on device")
+
+    def fail() -> None:
+        with replacing(path) as beside:
+            beside.write_text("ha")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        fail()
     assert path.read_text() == "whole"
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 

@@ -16,6 +16,7 @@ ORDER = [
     "errors",
     "console",
     "files",
+    "stages",
     "memory",
     "outliers",
     "probes",

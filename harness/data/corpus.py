@@ -59,6 +59,10 @@ class Corpus:
     plan: list[list[int]]
     record: results.Data
 
+    def size(self, batch: list[int]) -> int:
+        """Ids of a batch of the plan, padding among them."""
+        return len(batch) * max(self.windows[number].length for number in batch)
+
 
 def resolve_bos(
     policy: BosPolicy, tokenizer: PreTrainedTokenizerBase

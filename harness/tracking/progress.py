@@ -1,37 +1,119 @@
-"""The progress bar: a training by its steps and its loss, anything else by its batches."""
+"""How far a command is: a training by its steps and its loss, anything else by what is done."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import (
     CustomBarColumn,
     ProcessingSpeedColumn,
 )
 
+from harness import stages
+from harness.data import PromptBatch, WindowBatch
 from harness.tracking.checkpoint import MONITORED, TRAINED
+from harness.variants import ORIGINAL
 
 # What is logged, by the names that leave room for the figures in 80 columns.
 _SHOWN = {TRAINED: "loss", MONITORED: "val nll"}
 
 
-class StepProgressBar(RichProgressBar):
+class EvaluationProgress(ProgressBar):
+    """Shows on stderr how much of the text is scored, and how many prompts are continued.
+
+    What counts is the work of every model on every batch, by its size, so that the time that is
+    left is known from the first model of the first batch on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage: stages.Stage | None = None
+        self._batches = 0
+        self._nll = 0.0
+        self._tokens = 0
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: WindowBatch | PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Begins a stage with its first batch."""
+        if batch_idx == 0:
+            self._close()
+            name = "scoring" if isinstance(batch, WindowBatch) else "writing texts"
+            self._batches = int(_counts(trainer)[dataloader_idx])
+            self._stage = stages.begin(name, _work(trainer, batch, self._batches))
+            self._stage.say(f"0/{self._batches} batches")
+
+    on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: WindowBatch | PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Counts the batch, and says the original's perplexity so far."""
+        if self._stage is None:
+            return
+        said = f"{batch_idx + 1}/{self._batches} batches"
+        if isinstance(batch, WindowBatch):
+            nll = outputs[ORIGINAL].nll
+            self._nll += float(nll.double().sum())
+            self._tokens += nll.numel()
+            said += f", ppl {_perplexity(self._nll, self._tokens)}"
+        self._stage.say(said)
+
+    on_test_batch_end = on_validation_batch_end
+    on_predict_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the last stage."""
+        self._close()
+
+    on_test_epoch_end = on_validation_epoch_end
+    on_predict_epoch_end = on_validation_epoch_end
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leaves the terminal as it was."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._stage is not None:
+            stages.end(self._stage)
+        self._stage, self._nll, self._tokens = None, 0.0, 0
+
+
+class TrainingProgress(RichProgressBar):
     """Shows a training by its steps, from the first to the last, whatever an epoch is.
 
     Beside them stand the loss of the last batch and the nll of the last validation, in nats per
-    token. Other commands count their batches, as Lightning does.
+    token.
     """
+
+    def __init__(self) -> None:
+        super().__init__(console_kwargs={"stderr": True})
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         """A bar and the time that is left, which says all that a speed would.
 
-        In a training the bar is short: figures would be cut off otherwise.
+        The bar is short: figures would be cut off otherwise.
         """
         columns = super().configure_columns(trainer)
         for column in columns:
-            if isinstance(column, CustomBarColumn) and trainer.state.fn == "fit":
+            if isinstance(column, CustomBarColumn):
                 column.bar_width = 10
         return [column for column in columns if not isinstance(column, ProcessingSpeedColumn)]
 
@@ -66,3 +148,32 @@ class StepProgressBar(RichProgressBar):
             self.train_progress_bar_id = self.progress.add_task("Training", total=steps)
         self.progress.update(self.train_progress_bar_id, completed=trainer.global_step)
         self.refresh()
+
+
+def _command(trainer: Trainer) -> str:
+    assert trainer.state.fn is not None
+    return str(trainer.state.fn.value)
+
+
+def _counts(trainer: Trainer) -> list[int | float]:
+    """Batches of each loader of the command that runs."""
+    counts = {
+        "validate": "num_val_batches",
+        "test": "num_test_batches",
+        "predict": "num_predict_batches",
+    }
+    found: list[int | float] = getattr(trainer, counts[_command(trainer)])
+    return found
+
+
+def _work(trainer: Trainer, first: WindowBatch | PromptBatch, batches: int) -> float:
+    """How much there is to do: padded ids of windows, or batches of prompts."""
+    if isinstance(first, PromptBatch):
+        return batches
+    corpus = trainer.datamodule.corpus(_command(trainer))  # type: ignore[attr-defined]
+    return float(sum(corpus.size(batch) for batch in corpus.plan[:batches]))
+
+
+def _perplexity(nll: float, tokens: int) -> str:
+    mean = nll / max(tokens, 1)
+    return f"{math.exp(mean):.4g}" if mean < 700 else "infinite"
