@@ -26,6 +26,9 @@ class Run:
         partial: Whether only a part of the split was scored.
         confidence: Coverage of the intervals, 0 to 1; the keys that end in ``_ci95`` too.
         resamples: Resamples behind intervals and p-values.
+        arguments: The command as it was typed; None where a program called the harness.
+        started: When it began, in ISO 8601 with the offset from UTC.
+        versions: Versions of Python and of the libraries that figures may depend on.
     """
 
     name: str
@@ -38,6 +41,9 @@ class Run:
     partial: bool
     confidence: float = 0.95
     resamples: int = 10_000
+    arguments: str | None = None
+    started: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,10 @@ class Edit:
         by_module_class: Number of weights edited per class of module.
         patch: File of the saved patch, relative to the run's folder; None where none was saved.
         is_original: Whether the criterion selected nothing, so that this is the original.
+        scope: Which parameters the criterion looked at, in words.
+        in_scope: Number of weights that it looked at.
+        verb: What the edit does, for a sentence: ``zeroes``.
+        which: Which entries those are, for a sentence: ``those beyond five sigma``.
     """
 
     criterion: str | None
@@ -145,6 +155,10 @@ class Edit:
     by_module_class: dict[str, int]
     patch: str | None
     is_original: bool
+    scope: str | None = None
+    in_scope: int | None = None
+    verb: str | None = None
+    which: str | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +223,8 @@ class VersusControl:
         importance_ratio: The variant's change divided by that mean; None where the interval of the
             mean includes zero.
         p_value: (1 + controls at least as bad) / (1 + controls); None below 19 controls.
+        lowest: Smallest change of nll among the controls, nats per scored token.
+        highest: Largest change of nll among them.
     """
 
     controls: int
@@ -218,6 +234,8 @@ class VersusControl:
     excess_ci95: tuple[float, float] | None
     importance_ratio: float | None
     p_value: float | None
+    lowest: float | None = None
+    highest: float | None = None
 
 
 @dataclass(frozen=True)

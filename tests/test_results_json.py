@@ -120,7 +120,7 @@ def test_the_file_has_the_documented_keys_in_their_order() -> None:
     ]
     keys = {
         "run": "name version command seed world_size precision duration_seconds partial "
-        "confidence resamples",
+        "confidence resamples arguments started versions",
         "model": "pretrained revision class parameters dtype",
         "data": "dataset split documents windows tokens words bytes max_length stride join bos "
         "windows_kind",
@@ -131,11 +131,12 @@ def test_the_file_has_the_documented_keys_in_their_order() -> None:
     zeroed = content["variants"]["zeroed"]
     keys = {
         "likelihood": "nll perplexity word_perplexity byte_perplexity bits_per_byte",
-        "edit": "criterion edit entries fraction by_module_class patch is_original",
+        "edit": "criterion edit entries fraction by_module_class patch is_original "
+        "scope in_scope verb which",
         "versus_original": "delta_nll delta_nll_ci95 p_value perplexity_ratio kl_mean kl_p50 "
         "kl_p99 kl_max top1_agreement",
         "versus_control": "controls delta_nll delta_nll_ci95 excess_delta_nll excess_ci95 "
-        "importance_ratio p_value",
+        "importance_ratio p_value lowest highest",
         "generation": "seq_rep_4 distinct_2 diversity loop_rate tokens prompts broken "
         "identical_to_original first_divergence ci95 delta delta_ci95 metrics",
         "activations": "max_abs max_abs_site max_kurtosis max_kurtosis_site massive_count",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from harness.files import replacing
 from harness.scoring.rows import Tally
 
 
@@ -33,9 +34,10 @@ class UnitRecord(Protocol):
 def save_documents(
     path: Path, tallies: Mapping[str, Tally], units: Sequence[UnitRecord], names: Sequence[str]
 ) -> None:
-    """Writes one row per variant and document: summed nll and KL in nats, tokens, words, bytes.
+    """Writes one row per variant and document: sums of nll and KL in nats, tokens, words, bytes.
 
-    Words and bytes are null where not all tokens of a document were scored.
+    Divided by the tokens, a sum is what ``results.json`` calls by the name without ``_sum``. Words
+    and bytes are null where not all tokens of a document were scored.
 
     Args:
         path: The file.
@@ -58,8 +60,8 @@ def save_documents(
         for unit in sorted(nll):
             columns["variant"].append(name)
             columns["document"].append(units[unit].name)
-            columns["nll"].append(nll[unit])
-            columns["kl"].append(kl[unit])
+            columns["nll_sum"].append(nll[unit])
+            columns["kl_sum"].append(kl[unit])
             columns["tokens"].append(tokens[unit])
             whole = tokens[unit] == units[unit].tokens
             columns["words"].append(units[unit].words if whole else None)
@@ -68,11 +70,12 @@ def save_documents(
         [
             ("variant", pyarrow.string()),
             ("document", pyarrow.string()),
-            ("nll", pyarrow.float64()),
-            ("kl", pyarrow.float64()),
+            ("nll_sum", pyarrow.float64()),
+            ("kl_sum", pyarrow.float64()),
             ("tokens", pyarrow.int64()),
             ("words", pyarrow.int64()),
             ("bytes", pyarrow.int64()),
         ]
     )
-    parquet.write_table(pyarrow.table(dict(columns), schema=schema), path)
+    with replacing(path) as beside:
+        parquet.write_table(pyarrow.table(dict(columns), schema=schema), beside)

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.files import write_text
+
 Row = Mapping[str, Any]
 """A row of ``generations.jsonl``, as ``harness.texts.text_rows`` makes it."""
 
@@ -34,7 +36,7 @@ def save_generations(path: Path, rows: Iterable[Row]) -> None:
         rows: What was written.
     """
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most: int = 2) -> None:

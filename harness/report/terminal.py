@@ -1,42 +1,62 @@
-"""The tables at the end of a run."""
+"""What a run found, on the terminal."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import rich.table
 from rich import box
 from rich.console import Console
 from rich.text import Text
 
-from harness.report.tables import Table, sentences, tables
+from harness.report.sentences import headlines, remarks
+from harness.report.tables import Table, caption, tables
 from harness.results import Results
 
 
 def show(results: Results, console: Console | None = None) -> None:
-    """Prints the tables and what is to be said about them.
+    """Prints what was found in a sentence for each variant, the tables, and what is to be known.
 
     Args:
         results: What was measured.
         console: Where to print; the terminal by default.
     """
     console = console or Console()
+    console.print(Text(caption(results), style="bold"))
+    for sentence in headlines(results):
+        console.print(Text(f"\n{sentence}"))
     for table in tables(results):
-        _print(console, table)
-    for sentence in sentences(results):
-        console.print(Text(sentence))
+        console.print(Text(f"\n{table.caption}", style="bold"))
+        for part in _fitting(table, console):
+            console.print(part)
+    for remark in remarks(results):
+        console.print(Text(f"- {remark}"))
 
 
-def _print(console: Console, content: Table) -> None:
-    table = rich.table.Table(
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        pad_edge=False,
-    )
-    for column, name in enumerate(content.header):
-        table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
-    for line in content.rows:
-        table.add_row(*(Text(cell) for cell in line.cells), style="dim" if line.control else "")
-    # A table that is cut off is worse than one that a narrow terminal wraps.
-    whole = console.measure(table, options=console.options.update(max_width=1000)).maximum
-    # As a title it would have to fit over the table.
-    console.print(Text(content.caption, style="bold"))
-    Console(file=console.file, width=max(whole, console.width)).print(table)
+def _fitting(table: Table, console: Console) -> Iterator[rich.table.Table]:
+    """The table, in parts that each begin with the names where it is too wide as a whole."""
+    columns = list(range(1, len(table.header)))
+    while columns:
+        taken = len(columns)
+        while taken > 1 and _width(_drawn(table, columns[:taken]), console) > console.width:
+            taken -= 1
+        yield _drawn(table, columns[:taken])
+        columns = columns[taken:]
+
+
+def _drawn(table: Table, columns: Sequence[int]) -> rich.table.Table:
+    shown = [0, *columns]
+    drawn = rich.table.Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for column in shown:
+        words = column == 0 or table.is_text(column)
+        drawn.add_column(
+            table.header[column], justify="left" if words else "right", overflow="fold"
+        )
+    for row in table.rows:
+        cells = (Text(row.cells[column]) for column in shown)
+        drawn.add_row(*cells, style="dim" if row.control else "")
+    return drawn
+
+
+def _width(drawn: rich.table.Table, console: Console) -> int:
+    return console.measure(drawn, options=console.options.update(max_width=10_000)).maximum

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +13,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from harness import patchfile, report, results
+from harness import __version__, patchfile, report, results
 from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
+from harness.files import write_text
 from harness.records import manifest, results_of
 from harness.results_json import to_json
+from harness.stages import stage
 from harness.texts import text_rows
 from harness.tracking.activations import ActivationStatistics
 from harness.tracking.curves import final_metrics, hyperparameters, step_scalars
@@ -47,17 +52,21 @@ class RunRecorder(Callback):
         self.rows: list[dict[str, Any]] = []
         self._config: str | None = None
         self._seed: int | None = None
+        self._arguments: str | None = None
         self._began = time.monotonic()
+        self._started = datetime.now().astimezone()
 
-    def describe(self, config: str, seed: int | None) -> None:
+    def describe(self, config: str, seed: int | None, arguments: str | None = None) -> None:
         """Gives the recorder what only the command line knows.
 
         Args:
             config: Text of config.yaml.
             seed: Value of ``seed_everything``; None where nothing was seeded.
+            arguments: The command as it was typed.
         """
         self._config = config
         self._seed = seed
+        self._arguments = arguments
 
     # -- the folder --------------------------------------------------------------------------
 
@@ -66,6 +75,7 @@ class RunRecorder(Callback):
         if self.folder is not None or not trainer.is_global_zero:
             return
         self._began = time.monotonic()
+        self._started = datetime.now().astimezone()
         experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
         source = experiment.source
         # What is made from an architecture is no pretrained model, whose name it would get.
@@ -73,7 +83,7 @@ class RunRecorder(Callback):
         name = self.name or Path(kind).name
         self.folder = RunFolder(self.save_dir, name)
         if self._config is not None:
-            (self.folder.path / "config.yaml").write_text(self._config, encoding="utf-8")
+            write_text(self.folder.path / "config.yaml", self._config)
         for logger in run_loggers(trainer):
             logger.attach(self.folder)
         if statistics := _statistics(trainer):
@@ -147,7 +157,6 @@ class RunRecorder(Callback):
         experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
         command = trainer.state.fn.value
         corpus = None if command == "predict" else trainer.datamodule.corpus(command)  # type: ignore[attr-defined]
-        self._save_patches(experiment)
         windows = len(experiment.tallies[ORIGINAL].rows)
         prompts = len(experiment.texts[ORIGINAL])
         run = results.Run(
@@ -162,17 +171,22 @@ class RunRecorder(Callback):
             or (corpus is not None and windows < corpus.record.windows),
             confidence=experiment.confidence,
             resamples=experiment.resamples,
+            arguments=self._arguments,
+            started=self._started.isoformat(timespec="seconds"),
+            versions=_versions(),
         )
         statistics = _statistics(trainer)
-        self.results = results_of(
-            experiment,
-            corpus,
-            run,
-            statistics.totals if statistics else {},
-            statistics.settings if statistics else None,
-        )
+        with stage("intervals and tests"):
+            self.results = results_of(
+                experiment,
+                corpus,
+                run,
+                statistics.totals if statistics else {},
+                statistics.settings if statistics else None,
+            )
         self._save(self.results, experiment, corpus)
         self._save_texts(trainer, experiment)
+        self._save_patches(experiment)
         records = self.results.variants | self.results.controls
         # Of the controls, `predict` looks at the first alone.
         looked_at = {n: r for n, r in records.items() if r.likelihood or r.generation}
@@ -204,8 +218,9 @@ class RunRecorder(Callback):
     ) -> None:
         assert self.folder is not None
         folder = self.folder.path
-        (folder / "results.json").write_text(to_json(measured), encoding="utf-8")
-        (folder / "report.md").write_text(report.markdown(measured), encoding="utf-8")
+        write_text(folder / "results.json", to_json(measured))
+        write_text(folder / "report.md", report.markdown(measured))
+        report.save_variants(folder / "variants.csv", measured)
         if corpus is not None:
             names = [*measured.variants, *measured.controls]
             path = folder / "documents.parquet"
@@ -224,6 +239,15 @@ class RunRecorder(Callback):
     def _set_status(self, status: Status) -> None:
         if self.folder is not None:
             self.folder.set_status(status)
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("torch", "transformers", "lightning", "datasets")
+    return {
+        "harness": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in libraries},
+    }
 
 
 def _statistics(trainer: Trainer) -> ActivationStatistics | None:

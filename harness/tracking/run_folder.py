@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import ConfigError
+from harness.files import write_text
 
 Status = Literal["running", "interrupted", "complete"]
 
@@ -35,7 +36,7 @@ class RunFolder:
 
     def set_status(self, status: Status) -> None:
         """Writes the status file."""
-        (self.path / "status").write_text(f"{status}\n")
+        write_text(self.path / "status", f"{status}\n")
 
     def discard(self) -> None:
         """Removes the folder of a run that was refused before it measured anything."""

@@ -41,6 +41,8 @@ WEIGHT_KEYS = {"step": "int64", "parameter": "string", "kind": "string", "layer"
 class MomentsTable:
     """Rows of moments under keys, written a row group at a time; no file where there are no rows.
 
+    They grow in a file beside, which takes the place of the other when it is completed.
+
     Args:
         path: The file.
         keys: Columns that say what the moments are of, with their types.
@@ -48,6 +50,7 @@ class MomentsTable:
 
     def __init__(self, path: Path, keys: Mapping[str, str]) -> None:
         self._path = path
+        self._growing = path.with_name(f".{path.name}.growing")
         self._types = {**keys, **STATISTICS}
         self._rows: list[tuple[Any, ...]] = []
         self._writer: ParquetWriter | None = None
@@ -64,6 +67,7 @@ class MomentsTable:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            self._growing.replace(self._path)
 
     def _flush(self) -> None:
         if not self._rows:
@@ -77,7 +81,7 @@ class MomentsTable:
         if self._writer is None:
             # A file that was completed cannot grow: what it holds is written again.
             before = parquet.read_table(self._path) if self._path.exists() else None
-            self._writer = parquet.ParquetWriter(self._path, schema, compression="zstd")
+            self._writer = parquet.ParquetWriter(self._growing, schema, compression="zstd")
             if before is not None:
                 self._writer.write_table(before)
         self._writer.write_table(table)

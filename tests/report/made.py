@@ -25,7 +25,11 @@ def variant(
     versus: VersusOriginal,
     control: VersusControl | None = None,
 ) -> Variant:
-    edit = Edit("criterion", "Zero()", entries, 0.1, {"Linear": entries}, None, not entries)
+    edit = Edit(
+        *("SigmaThreshold(sigmas=5.0)", "Zero()", entries, entries / 2_600_000),
+        *({"Linear": entries}, None, not entries),
+        *("matrices", 2_500_000, "zeroes", "those beyond 5 sigma of their tensor"),
+    )
     return Variant(Likelihood(1.0, perplexity, None, None, None), edit, versus, control)
 
 
@@ -40,7 +44,10 @@ def versus(
 
 
 def make_results() -> Results:
-    against = VersusControl(2, 0.0003, (0.0, 0.0005), 0.0368, (0.03, 0.04), 128.4, None)
+    against = VersusControl(
+        *(2, 0.0003, (0.0, 0.0005), 0.0368, (0.03, 0.04), None, None),
+        *(-0.0001, 0.0007),
+    )
     change = versus(0.0371, (0.0315, 0.0439), 0.0002, 0.03248, 0.867)
     return Results(
         Run("mine", 3, "validate", 42, 1, "32-true", 12.4, False),

@@ -36,6 +36,6 @@ def test_windows_add_up_to_documents(tmp_path: Path) -> None:
         ["original", "b.txt", 4.0, 0.0, 2, None, None],
     ]
     assert [f"{field.name} {field.type}" for field in table.schema] == [
-        *("variant string", "document string", "nll double", "kl double"),
+        *("variant string", "document string", "nll_sum double", "kl_sum double"),
         *("tokens int64", "words int64", "bytes int64"),
     ]

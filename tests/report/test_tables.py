@@ -1,140 +1,128 @@
-"""Rows, sentences and figures, against what is written by hand."""
+"""Tables against what is written by hand."""
 
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any
 
 import pytest
 
-from harness.report.tables import (
-    header,
-    number,
-    p_value,
-    rows,
-    sentences,
-    share,
-    signed,
-    text_header,
-    text_rows,
-    title,
-)
-from harness.results import Activations, Generation, Results
-from tests.report.made import make_predicted, make_results, versus
+from harness.report import columns
+from harness.report.columns import Column
+from harness.report.tables import Table, caption, tables, title
+from harness.results import Activations, Generation, Observed, Results, Variant
+from tests.report.made import make_predicted, make_results
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (0.0, "0"),
-        (97.194, "97.19"),
-        (-0.5, "-0.5"),
-        (1234.56, "1,235"),
-        (0.01, "0.01"),
-        (0.00999, "1.0e-02"),
-        (2.8e-4, "2.8e-04"),
-        (2e6, "2.0e+06"),
-        (1e300, "1.0e+300"),
-    ],
-)
-def test_a_number_has_four_digits_or_a_power_of_ten(value: float | None, text: str) -> None:
-    assert number(value) == text
+def find(results: Results, caption: str) -> Table:
+    (table,) = [table for table in tables(results) if table.caption == caption]
+    return table
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        *[(None, "–"), (0.0, "<0.001"), (1e-300, "<0.001"), (0.00099, "<0.001")],
-        *[(0.001, "0.001"), (0.04964, "0.050"), (1.0, "1.000")],
-    ],
-)
-def test_a_p_value_has_no_digits_that_mean_nothing(value: float | None, text: str) -> None:
-    assert p_value(value) == text
+def captions(results: Results) -> list[str]:
+    return [table.caption for table in tables(results)]
 
 
-def test_changes_and_shares() -> None:
-    assert signed(0.03712, (0.0315, 0.0439)) == "+0.0371 [+0.0315, +0.0439]"
-    assert signed(-12.5, None) == "-12.5000"
-    assert signed(None, (0.0, 1.0)) == share(None) == "–"
-    assert share(0.8674) == "86.7"
+DECLARED = [
+    column
+    for part in vars(columns).values()
+    if isinstance(part, tuple)
+    for column in part
+    if isinstance(column, Column)
+]
+
+
+@pytest.mark.parametrize("column", DECLARED, ids=lambda column: column.name)
+def test_every_column_names_what_results_hold(column: Column) -> None:
+    """A path that is not in the schema would show a dash for ever."""
+    for path in column.paths:
+        part, figure, *key = path.split(".")
+        (record, _) = typing.get_args(typing.get_type_hints(Variant)[part])
+        kind = typing.get_type_hints(record)[figure]
+        assert not key or typing.get_origin(kind) is dict
+
+
+def test_each_variant_is_followed_by_the_mean_of_its_controls() -> None:
+    table = find(make_results(), "effects")
+    assert table.header == (*("variant", "ppl", "Δnll [95 %]", "KL", "top-1 %", "p (texts)"),)
+    assert [row.cells for row in table.rows] == [
+        ("original", "97.19", "–", "–", "–", "–"),
+        ("none", "97.19", "+0.0000 [+0.0000, +0.0000]", "0", "100.0", "1.000"),
+        ("sigma5", "100.9", "+0.0371 [+0.0315, +0.0439]", "0.03248", "86.7", "<0.001"),
+        ("  2 controls", "97.5", "+0.0003 [+0.0000, +0.0005]", "3.0e-04", "98.5", "–"),
+    ]
+    assert [row.control for row in table.rows] == [False, False, False, True]
+
+
+def test_each_variant_is_spelt_out() -> None:
+    table = find(make_results(), "what was edited")
+    assert table.header == ("variant", "edit", "criterion", "scope", "weights", "of all %")
+    sigma = "SigmaThreshold(sigmas=5.0)"
+    assert [row.cells for row in table.rows] == [
+        ("none", "Zero()", sigma, "matrices", "0", "0"),
+        ("sigma5", "Zero()", sigma, "matrices", "1,243", "0.048"),
+    ]
+
+
+def test_a_variant_with_controls_stands_beside_them() -> None:
+    table = find(make_results(), "beside as many random weights")
+    assert table.header == (
+        *("variant", "controls", "their Δnll", "excess [95 %]", "p (vs random)"),
+    )
+    excess = "+0.0368 [+0.0300, +0.0400]"
+    assert [row.cells for row in table.rows] == [
+        ("sigma5", "2", "-0.0001 to +0.0007", excess, "–"),
+    ]
 
 
 def test_columns_name_the_confidence() -> None:
     results = make_results()
-    assert header(results)[3] == "Δnll [95 % interval]"
     run = dataclasses.replace(results.run, confidence=0.999)
-    assert header(dataclasses.replace(results, run=run))[3] == "Δnll [99.9 % interval]"
-
-
-def test_each_variant_is_followed_by_the_mean_of_its_controls() -> None:
-    table = rows(make_results())
-    assert [row.cells for row in table] == [
-        ("original", "–", "97.19", "–", "–", "–", "–"),
-        ("none", "0", "97.19", "+0.0000 [+0.0000, +0.0000]", "0", "100.0", "1.000"),
-        ("sigma5", "1,243", "100.9", "+0.0371 [+0.0315, +0.0439]", "0.03248", "86.7", "<0.001"),
-        ("  2 controls", "1,243", "97.5", "+0.0003 [+0.0000, +0.0005]", "3.0e-04", "98.5", "–"),
-    ]
-    assert [row.control for row in table] == [False, False, False, True]
+    table = find(dataclasses.replace(results, run=run), "effects")
+    assert table.header[2] == "Δnll [99.9 %]"
+    assert table.legend["Δnll [99.9 %]"].startswith("nll of the variant minus")
 
 
 def test_a_mean_of_controls_that_lacks_one_is_no_mean() -> None:
     results = make_results()
     first = results.controls["sigma5-control-0"]
+    assert first.likelihood is not None
     broken = dataclasses.replace(
         first, likelihood=dataclasses.replace(first.likelihood, perplexity=None)
     )
     controls = results.controls | {"sigma5-control-0": broken}
-    assert rows(dataclasses.replace(results, controls=controls))[-1].cells[2] == "–"
+    changed = dataclasses.replace(results, controls=controls)
+    assert find(changed, "effects").rows[-1].cells[1] == "–"
 
 
-def test_sentences_say_what_the_controls_say() -> None:
+def test_words_and_bytes_are_shown_where_there_are_any() -> None:
     results = make_results()
-    assert sentences(results) == [
-        "sigma5: editing 1,243 entries changes nll by +0.0371; as many random entries of the same "
-        "tensors by +0.0003 (mean of 2). That is 128 times as much.",
-        "none: selects nothing, so this variant is the original.",
-    ]
-    sigma5 = results.variants["sigma5"]
-    assert sigma5.versus_control is not None
-    helpful = dataclasses.replace(sigma5.versus_control, delta_nll=-0.0003, importance_ratio=-124.0)
-    variants = {"sigma5": dataclasses.replace(sigma5, versus_control=helpful)}
-    (sentence, _) = sentences(dataclasses.replace(results, variants=variants))
-    assert sentence.endswith("by -0.0003 (mean of 2).")
-    # Of a loss and a gain neither is so many times the other.
-    harmful = dataclasses.replace(sigma5.versus_control, importance_ratio=-124.0)
-    variants = {"sigma5": dataclasses.replace(sigma5, versus_control=harmful)}
-    (sentence, _) = sentences(dataclasses.replace(results, variants=variants))
-    assert sentence.endswith("by +0.0003 (mean of 2).")
-    # What is no number is in the warnings.
-    unknown = dataclasses.replace(sigma5, versus_original=versus(None, None, None, None, None))
-    assert len(sentences(dataclasses.replace(results, variants={"sigma5": unknown}))) == 1
+    assert "per word and byte" not in captions(results)
+    original = results.variants["original"]
+    assert original.likelihood is not None
+    covered = dataclasses.replace(
+        original.likelihood, word_perplexity=321.0, byte_perplexity=2.5, bits_per_byte=1.3219
+    )
+    variants = results.variants | {"original": dataclasses.replace(original, likelihood=covered)}
+    table = find(dataclasses.replace(results, variants=variants), "per word and byte")
+    assert table.header == ("variant", "word ppl", "byte ppl", "bits/byte")
+    assert table.rows[0].cells == ("original", "321", "2.5", "1.322")
+    assert table.rows[1].cells == ("none", "–", "–", "–")
 
 
-def test_sentences_say_which_texts_are_missing() -> None:
-    results = make_predicted()
-    sigma5, control = results.variants["sigma5"], results.controls["sigma5-control-0"]
-    assert sigma5.generation is not None
-    broken = {count: dataclasses.replace(sigma5.generation, broken=count) for count in (1, 2)}
-    variants = results.variants | {"sigma5": dataclasses.replace(sigma5, generation=broken[1])}
-    controls = {"sigma5-control-0": dataclasses.replace(control, generation=broken[2])}
-    said = sentences(dataclasses.replace(results, variants=variants, controls=controls))
-    assert said == [
-        "sigma5: did not continue 1 of 2 prompts, after which its logits were not finite; what is "
-        "said of its texts is of the others.",
-        "sigma5-control-0: wrote nothing, as its logits were not finite after any prompt.",
-    ]
-    assert sentences(results) == []
-
-
-def test_the_title_has_the_last_part_of_paths_alone() -> None:
+def test_the_caption_has_the_last_part_of_paths_alone() -> None:
     results = make_results()
     assert title(results) == "llama on a.txt"
-    data = dataclasses.replace(results.data, dataset=["/texts/a.txt", "some/hub"])
+    assert caption(results) == "llama on a.txt, all: 33,058 tokens in 24 documents"
+    data = dataclasses.replace(results.data, dataset=["/texts/a.txt", "some/hub"], documents=1)
     model = dataclasses.replace(results.model, pretrained="google/gemma")
-    assert title(dataclasses.replace(results, data=data, model=model)) == (
-        "google/gemma on a.txt, some/hub"
+    run = dataclasses.replace(results.run, partial=True)
+    assert caption(dataclasses.replace(results, data=data, model=model, run=run)) == (
+        "google/gemma on a.txt, some/hub, all: 33,058 tokens in 1 document "
+        "(partial: not all was measured)"
     )
+    assert caption(make_predicted()) == "llama"
 
 
 # -- texts and activations ---------------------------------------------------------------------
@@ -163,41 +151,55 @@ def looked_at(results: Results) -> Results:
         }
 
     return dataclasses.replace(
-        results, variants=whole(results.variants), controls=whole(results.controls)
+        results,
+        variants=whole(results.variants),
+        controls=whole(results.controls),
+        observed=Observed(6.0, 6.0, 2.0, 8.5, 1),
     )
 
 
-def test_texts_and_activations_of_variants_and_first_controls() -> None:
+def test_texts_of_variants_and_first_controls() -> None:
     results = looked_at(make_results())
-    assert text_header(results) == (
-        *("variant", "seq-rep-4 [95 %]", "diversity", "loops %", "same %"),
-        *("max |x|", "kurtosis", "massive"),
-    )
-    table = text_rows(results)
-    nothing = ("–",) * 7
-    assert [row.cells for row in table] == [
-        ("original", "0.125 [0.10, 0.20]", "0.9877", "5.0", "–", "1.235e+04", "987.6", "1,234"),
+    table = find(results, "texts after 20 prompts")
+    assert table.header == (*("variant", "seq-rep-4 [95 %]", "diversity", "loops %", "same %"),)
+    nothing = ("–",) * 4
+    assert [row.cells for row in table.rows] == [
+        ("original", "0.125 [0.10, 0.20]", "0.9877", "5.0", "–"),
         ("none", *nothing),
         ("sigma5", *nothing),
-        ("  control", "0.130", "1.2e-03", "12.5", "87.4", "–", "–", "–"),
+        ("  control", "0.130", "1.2e-03", "12.5", "87.4"),
     ]
-    assert [row.control for row in table] == [False, False, False, True]
-    assert {len(row.cells) for row in table} == {len(text_header(results))}
-    run = dataclasses.replace(results.run, confidence=0.9)
-    assert text_header(dataclasses.replace(results, run=run))[1] == "seq-rep-4 [90 %]"
+    assert [row.control for row in table.rows] == [False, False, False, True]
+
+
+def test_activations_and_what_they_are_judged_by() -> None:
+    results = looked_at(make_results())
+    table = find(results, "activations")
+    assert table.header == ("variant", "max |x|", "at", "kurtosis", "massive")
+    assert table.rows[0].cells == ("original", "1.235e+04", "model.layers.1", "987.6", "1,234")
+    assert table.rows[2].cells == ("sigma5", "–", "–", "–", "–")
+    assert "beyond 2 and beyond 8.5 times the median" in table.legend["massive"]
+    assert table.legend["max |x|"].endswith("while the text was read")
+    predicted = find(dataclasses.replace(results, data=None), "activations")
+    assert predicted.legend["max |x|"].endswith("while the prompts were read")
 
 
 def test_where_nothing_was_looked_at_there_is_no_table() -> None:
-    results = make_results()
-    assert text_rows(results) == []
-    flow = Activations(1.0, "a", 3.0, "a", 0)
-    original = dataclasses.replace(results.variants["original"], activations=flow)
-    variants = results.variants | {"original": original}
-    table = text_rows(dataclasses.replace(results, variants=variants))
-    assert table[0].cells == ("original", "1", "3", "0")
-    assert len(table) == 4
-    assert text_header(dataclasses.replace(results, variants=variants))[1] == "max |x|"
-    written = dataclasses.replace(looked_at(results).variants["original"], activations=None)
-    only_written = dataclasses.replace(results, variants={"original": written})
-    assert text_header(only_written)[1:] == ("seq-rep-4 [95 %]", "diversity", "loops %", "same %")
-    assert [len(row.cells) for row in text_rows(only_written)] == [5]
+    assert captions(make_results()) == [
+        *("what was edited", "effects", "beside as many random weights"),
+    ]
+    assert captions(make_predicted()) == [
+        *("what was edited", "texts after 2 prompts", "further metrics of the texts"),
+    ]
+
+
+def test_metrics_of_any_name() -> None:
+    results = make_predicted()
+    original = results.variants["original"]
+    assert original.generation is not None
+    odd = dataclasses.replace(original.generation, metrics={"a.b {x}": 0.5})
+    variants = {"original": dataclasses.replace(original, generation=odd)}
+    made = dataclasses.replace(results, variants=variants, controls={})
+    table = find(made, "further metrics of the texts")
+    assert table.header == ("variant", "a.b {x}")
+    assert table.rows[0].cells == ("original", "0.5")

@@ -134,7 +134,7 @@ def test_what_tells_a_row_from_the_others() -> None:
     assert original["entries"] == 0
     assert (sigma5["variant"], sigma5["criterion"], sigma5["entries"]) == (
         "sigma5",
-        "criterion",
+        "SigmaThreshold(sigmas=5.0)",
         1_243,
     )
     # A saved patch need not say what made it.
