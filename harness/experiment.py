@@ -63,7 +63,7 @@ class OutlierExperiment(LightningModule):
         variants: Interventions by name. Each is a criterion and an edit, or a saved patch.
         generation: How the models continue the prompts of `data.prompts`. Null: they do not.
         control_seed: Seed of the random controls; `seed_everything` does not touch them.
-        resamples: Bootstrap and permutation resamples of the documents.
+        resamples: Random changes of sign behind the p-values over documents.
         confidence: Coverage of the intervals.
     """
 

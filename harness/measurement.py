@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import results
+from harness.scoring.controls import versus_controls
 from harness.scoring.intervals import ratio_intervals
 from harness.scoring.perplexity import exp_or_none, likelihood
 from harness.scoring.rows import Tally
-from harness.scoring.significance import paired_p_values, versus_controls
+from harness.scoring.significance import paired_p_values
 
 _Array = npt.NDArray[np.float64]
 
@@ -37,9 +38,9 @@ class Settings:
     """How intervals and p-values are made.
 
     Attributes:
-        resamples: Bootstrap and permutation resamples.
+        resamples: Random changes of sign behind p-values.
         confidence: Coverage of the intervals, 0 to 1.
-        seed: Seed of both.
+        seed: Seed of the changes of sign.
     """
 
     resamples: int = 10_000
@@ -88,8 +89,12 @@ def measure(
     words: int | None,
     bytes: int | None,
     settings: Settings,
+    samples: Sequence[int] | None = None,
 ) -> Measured:
     """Compares every variant with the original, and with its controls.
+
+    Totals are of all rows. Intervals and p-values are over samples: units that hold the same text
+    tell once what one of them tells, and so stand and fall together.
 
     Args:
         tallies: Rows and histograms by name.
@@ -98,18 +103,18 @@ def measure(
         subjects: Variants and controls, each variant before its controls.
         words: Words of the documents, None where the windows do not cover them.
         bytes: Bytes of the documents, likewise.
-        settings: Resampling.
+        settings: How intervals and p-values are made.
+        samples: Number of the sample that each unit of resampling belongs to, by number of the
+            unit; by default each is its own.
     """
     base = tallies[original]
-    units = np.unique([row.unit for row in base.rows])
-    tokens, baseline = _per_unit(base, units)
+    tokens, baseline = _per_sample(base, samples)
     changes = {
-        subject.name: _per_unit(tallies[subject.name], units)[1] - baseline for subject in subjects
+        subject.name: _per_sample(tallies[subject.name], samples)[1] - baseline
+        for subject in subjects
     }
-    rows = np.stack(list(changes.values())) if changes else np.zeros((0, len(units)))
-    intervals = ratio_intervals(
-        rows, tokens, settings.resamples, settings.confidence, settings.seed
-    )
+    rows = np.stack(list(changes.values())) if changes else np.zeros((0, len(tokens)))
+    intervals = ratio_intervals(rows, tokens, settings.confidence)
     p_values = paired_p_values(rows, settings.resamples, settings.seed)
     records: dict[str, results.Variant] = {}
     for subject, interval, p_value in zip(subjects, intervals, p_values, strict=True):
@@ -139,12 +144,13 @@ def unscored(subjects: Sequence[Subject]) -> Measured:
     return Measured.of(results.Variant(), records, subjects)
 
 
-def _per_unit(tally: Tally, units: npt.NDArray[np.int64]) -> tuple[_Array, _Array]:
-    """Scored tokens and nats per unit, summed in the order of the plan."""
+def _per_sample(tally: Tally, samples: Sequence[int] | None) -> tuple[_Array, _Array]:
+    """Scored tokens and nats per sample, summed in the order of the plan."""
     rows = tally.sorted_rows()
-    where = np.searchsorted(units, [row.unit for row in rows])
+    labels = [row.unit if samples is None else samples[row.unit] for row in rows]
+    _, where = np.unique(labels, return_inverse=True)
     tokens, nll = (
-        np.bincount(where, np.array(column, dtype=np.float64), minlength=len(units))
+        np.bincount(where, np.array(column, dtype=np.float64))
         for column in ([row.tokens for row in rows], [row.nll for row in rows])
     )
     return tokens.astype(np.float64), nll.astype(np.float64)
@@ -175,9 +181,7 @@ def _versus_control(
 ) -> results.VersusControl | None:
     if not controls:
         return None
-    compared = versus_controls(
-        change, np.stack(controls), tokens, settings.resamples, settings.confidence, settings.seed
-    )
+    compared = versus_controls(change, np.stack(controls), tokens, settings.confidence)
     return results.VersusControl(
         controls=len(controls),
         delta_nll=compared.controls.estimate,
@@ -186,6 +190,8 @@ def _versus_control(
         excess_ci95=compared.excess.bounds,
         importance_ratio=compared.importance_ratio,
         p_value=compared.p_value,
+        lowest=compared.lowest,
+        highest=compared.highest,
     )
 
 

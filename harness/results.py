@@ -25,7 +25,7 @@ class Run:
         duration_seconds: Wall time of the command, seconds.
         partial: Whether only a part of the split was scored.
         confidence: Coverage of the intervals, 0 to 1; the keys that end in ``_ci95`` too.
-        resamples: Resamples behind intervals and p-values.
+        resamples: Random changes of sign behind p-values.
         arguments: The command as it was typed; None where a program called the harness.
         started: When it began, in ISO 8601 with the offset from UTC.
         versions: Versions of Python and of the libraries that figures may depend on.
@@ -187,8 +187,10 @@ class VersusOriginal:
     Attributes:
         delta_nll: Change of nll, nats per scored token; positive is worse.
         delta_nll_ci95: Both ends of its interval over documents, nats per scored token, at the
-            level of ``model.confidence`` (0.95 unless it was set).
-        p_value: Two-sided p-value of the paired permutation test over documents, 0 to 1.
+            level of ``model.confidence`` (0.95 unless it was set). Documents of one text count as
+            one; None where there is no second.
+        p_value: Two-sided p-value of the paired permutation test over documents, 0 to 1, likewise.
+            None where 0.05 is out of its reach: where fewer than six texts change.
         perplexity_ratio: Perplexity of the variant divided by that of the original.
         kl_mean: Mean Kullback-Leibler divergence KL(original || variant) of the next-token
             distributions, nats per scored token.
@@ -216,15 +218,18 @@ class VersusControl:
     Attributes:
         controls: Number of controls.
         delta_nll: Mean of the controls' changes of nll, nats per scored token.
-        delta_nll_ci95: Both ends of that mean's interval over documents, for these controls.
+        delta_nll_ci95: Both ends of the interval of what random selections change on average, over
+            documents and draws of controls, nats per scored token; None with one control, which
+            tells of no spread, and with one text.
         excess_delta_nll: The variant's change beyond that mean, nats per scored token.
-        excess_ci95: Both ends of the excess's interval over documents, nats per scored token, at
-            the level of ``model.confidence`` (0.95 unless it was set).
-        importance_ratio: The variant's change divided by that mean; None where the interval of the
-            mean includes zero.
+        excess_ci95: Both ends of the excess's interval, over documents and draws of controls
+            likewise, at the level of ``model.confidence`` (0.95 unless it was set). A random
+            selection's excludes zero no more often than that.
+        importance_ratio: The variant's change divided by that mean; None below 19 controls, and
+            where the interval of the mean includes zero.
         p_value: (1 + controls at least as bad) / (1 + controls); None below 19 controls.
         lowest: Smallest change of nll among the controls, nats per scored token.
-        highest: Largest change of nll among them.
+        highest: Largest change of nll among the controls, nats per scored token.
     """
 
     controls: int

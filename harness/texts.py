@@ -32,11 +32,10 @@ def measure_texts(
     Args:
         written: What it wrote.
         original: What the original wrote after the same prompts; None for the original itself.
-        settings: Resampling.
+        settings: How intervals are made.
     """
     whole = [number for number in sorted(written) if not written[number].broken]
-    resampling = (settings.resamples, settings.confidence, settings.seed)
-    intervals = degeneration_intervals(_counts(written, whole), *resampling)
+    intervals = degeneration_intervals(_counts(written, whole), settings.confidence)
     record = results.Generation(
         seq_rep_4=intervals["seq_rep_4"].estimate,
         distinct_2=intervals["distinct_2"].estimate,
@@ -51,7 +50,7 @@ def measure_texts(
         return record
     both = [number for number in whole if not original[number].broken]
     differences = degeneration_differences(
-        _counts(written, both), _counts(original, both), *resampling
+        _counts(written, both), _counts(original, both), settings.confidence
     )
     departed = departure(
         [written[number].tokens for number in both], [original[number].tokens for number in both]

@@ -46,7 +46,7 @@ def make_results() -> Results:
             False,
         ),
         versus_original,
-        VersusControl(19, 0.001, (-0.1, 0.1), 0.2, (0.1, 0.3), None, 0.05),
+        VersusControl(19, 0.001, (-0.1, 0.1), 0.2, (0.1, 0.3), None, 0.05, -0.2, 1e-17),
         Generation(
             0.25,
             0.5,

@@ -1,15 +1,14 @@
 """Degeneration with intervals over prompts, and how a variant's texts depart from the original's.
 
-The unit that is resampled is the prompt. Original and variant continue the same prompts, so their
-difference is paired: a resample draws prompts, and both are measured on what was drawn.
+The unit is the prompt. Original and variant continue the same prompts, so their difference is
+paired: without a prompt, both are measured without it.
 
-Legend: P prompts, C counts of each (``degeneration.tally``), F figures, n resamples.
+Legend: P prompts, C counts of each (``degeneration.tally``), F figures.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -18,10 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.scoring.degeneration import FIGURES, Counts
-from harness.scoring.intervals import MOST_UNITS_FOR_BCA, Interval
-
-# Resamples are drawn in batches of about this many prompts, whose counts take 2 MiB.
-_CELLS = 2**15
+from harness.scoring.intervals import Interval, jackknife
 
 # Figures lie between 0 and 1; what varies by less than this varies by rounding.
 _ROUNDING = 1e-12
@@ -45,50 +41,44 @@ class Departure:
     median_point: float | None
 
 
-def degeneration_intervals(
-    counts: Counts, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Interval]:
-    """Returns each figure of some continuations with a bootstrap interval over prompts.
+def degeneration_intervals(counts: Counts, confidence: float = 0.95) -> dict[str, Interval]:
+    """Returns each figure of some continuations with its interval over prompts.
 
-    As in ``intervals.ratio_intervals`` this is the BCa interval of ``scipy.stats.bootstrap``, or
-    the percentile interval of the same resamples where BCa is undefined and above
-    ``MOST_UNITS_FOR_BCA`` prompts; a figure that no resample changes has an interval of no width.
+    This is the interval of ``intervals.jackknife``, where a prompt weighs as many tokens as were
+    written after it, cut off where a figure ends, at 0 and 1. A figure that is the same whichever
+    prompt is left out, as where no text loops, has none: there is no spread to tell it from, and
+    other prompts may well differ.
+
+    Measured coverage of "95 %" over texts of very different kinds: 96 to 98 % of the share of
+    4-grams and of loops from 20 prompts on, diversity, which is no mean, 94 %, and 88 % of 10.
 
     Args:
         counts: Counts per prompt, [C, P].
-        resamples: Number of bootstrap resamples.
         confidence: Coverage that the intervals aim at, between 0 and 1.
-        seed: Seed of the resamples.
 
     Returns:
-        Intervals by figure. Without ends where there are fewer than two prompts, or where so few
-        prompts have what is counted that a resample was left with none of it.
+        Intervals by figure. Without ends where there are fewer than two prompts or all tell the
+        same, or where without one of them nothing of what is counted is left.
     """
 
     def figures(prompts: _Units) -> _Array:
         return _figures(counts[:, prompts])
 
-    return _intervals(figures, counts.shape[1], resamples, confidence, seed)
+    return _intervals(figures, _tokens(counts), (0.0, 1.0), confidence)
 
 
 def degeneration_differences(
-    variant: Counts,
-    original: Counts,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    variant: Counts, original: Counts, confidence: float = 0.95
 ) -> dict[str, Interval]:
     """Returns each figure's difference, variant minus original, with its interval over prompts.
 
-    The difference is that of the two figures; the bootstrap, as in ``degeneration_intervals``, is
-    paired by prompt. Equal counts give exactly 0 with an interval of no width.
+    The difference is that of the two figures; the interval is that of ``degeneration_intervals``,
+    paired by prompt. Equal counts give exactly 0, and no interval.
 
     Args:
         variant: The variant's counts per prompt, [C, P].
         original: The original's counts on the same prompts in the same order, [C, P].
-        resamples: Number of bootstrap resamples.
         confidence: Coverage that the intervals aim at, between 0 and 1.
-        seed: Seed of the resamples.
 
     Returns:
         Intervals by figure, with None as in ``degeneration_intervals``.
@@ -102,7 +92,8 @@ def degeneration_differences(
     def differences(prompts: _Units) -> _Array:
         return _figures(variant[:, prompts]) - _figures(original[:, prompts])
 
-    return _intervals(differences, original.shape[1], resamples, confidence, seed)
+    tokens = _tokens(variant) + _tokens(original)
+    return _intervals(differences, tokens, (-1.0, 1.0), confidence)
 
 
 def first_divergence(variant: Sequence[int], original: Sequence[int]) -> int | None:
@@ -145,57 +136,30 @@ def _figures(counts: Counts) -> _Array:
     return np.stack([figure(counts) for figure in FIGURES.values()])
 
 
+def _tokens(counts: Counts) -> _Array:
+    """Tokens of each continuation, [P]: its 1-grams."""
+    tokens: _Array = counts[0].astype(np.float64)
+    return tokens
+
+
 def _intervals(
     statistic: Callable[[_Units], _Array],
-    prompts: int,
-    resamples: int,
+    tokens: _Array,
+    limits: tuple[float, float],
     confidence: float,
-    seed: int,
 ) -> dict[str, Interval]:
-    """Returns the interval of each figure that a statistic [F, ...] gives of drawn prompts."""
-    estimates = statistic(np.arange(prompts))
-    bounds = np.full((len(estimates), 2), np.nan)
-    if prompts >= 2:
-        bounds = _bootstrap(statistic, estimates, prompts, resamples, confidence, seed)
-    return {
-        name: Interval(_number(estimate), _number(low), _number(high))
-        for name, estimate, (low, high) in zip(FIGURES, estimates, bounds, strict=True)
-    }
-
-
-def _bootstrap(
-    statistic: Callable[[_Units], _Array],
-    estimates: _Array,
-    prompts: int,
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> _Array:
-    """Returns the ends of each figure's interval, [F, 2]; NaN where there is none."""
-    from scipy.stats import DegenerateDataWarning, bootstrap
-
-    # What is resampled is the prompt's number, so that one draw serves all figures and both sides.
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        result = bootstrap(
-            (np.arange(prompts),),
-            lambda drawn, axis: statistic(drawn),
-            vectorized=True,
-            n_resamples=resamples,
-            batch=max(1, _CELLS // prompts),
-            confidence_level=confidence,
-            method="BCa" if prompts <= MOST_UNITS_FOR_BCA else "percentile",
-            rng=np.random.Generator(np.random.PCG64(seed)),
-        )
-    bounds = np.stack(result.confidence_interval, axis=-1)
-    drawn = result.bootstrap_distribution
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    percentiles = np.quantile(drawn, tails, axis=-1).T
-    bounds = np.where(np.isnan(bounds).any(-1, keepdims=True), percentiles, bounds)
-    still = np.abs(drawn - estimates[:, None]).max(-1) <= _ROUNDING
-    chosen: _Array = np.where(still[:, None], estimates[:, None], bounds)
-    return chosen
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    """Returns the interval of each figure that a statistic [F] gives of the prompts it is given."""
+    prompts = np.arange(tokens.size)
+    estimates = statistic(prompts)
+    without = np.array([statistic(np.delete(prompts, left_out)) for left_out in prompts])
+    intervals = {}
+    for index, name in enumerate(FIGURES):
+        estimate = float(estimates[index])
+        bounds: tuple[float, float] | tuple[None, None] = (None, None)
+        if prompts.size >= 2 and np.isfinite(without[:, index]).all():
+            spread = jackknife(without[:, index], tokens, confidence, _ROUNDING)
+            if spread.variance:
+                low, high = np.clip([estimate - spread.below, estimate + spread.above], *limits)
+                bounds = (float(low), float(high))
+        intervals[name] = Interval(None if math.isnan(estimate) else estimate, *bounds)
+    return intervals
