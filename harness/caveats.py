@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from harness import results
 from harness.data import PromptBatch, WindowBatch
 from harness.outliers import Patch
 from harness.outliers.control import shared_by_chance
 from harness.probes import first_nonfinite
 from harness.scoring import ChunkedHead
+from harness.scoring.controls import FEWEST_CONTROLS
 from harness.scoring.generate import leaves_padding_out
+from harness.scoring.significance import FEWEST_RESAMPLES, FEWEST_UNITS
 from harness.variants import Variant
 
 if TYPE_CHECKING:
@@ -98,3 +101,66 @@ class Caveats:
         where = f"first at {site}" if site else "in what is made of the logits"
         kind = "prompts" if isinstance(batch, PromptBatch) else "batch"
         self.sentences.append(f"{name}: NaN or infinity, {where}, in {kind} {batch.number}.")
+
+
+def too_few(
+    samples: Sequence[int], variants: Mapping[str, results.Variant], resamples: int, units: str
+) -> list[str]:
+    """Sentences about what cannot be told of so little: each reason once for all variants.
+
+    Args:
+        samples: Of each unit that was scored, the number of its text.
+        variants: What was measured.
+        resamples: Random changes of sign behind p-values.
+        units: What the units are called.
+    """
+    if not variants:
+        return []
+    said = []
+    texts = len(set(samples))
+    if texts < len(samples):
+        held = "one text" if texts == 1 else f"{texts} different texts"
+        said.append(
+            f"{len(samples)} {units} hold {held}: equal ones count in totals each, in intervals "
+            "and p-values as one."
+        )
+    if texts == 1:
+        said.append(
+            f"Of one text alone no spread is told: no intervals and no p (texts). Two different "
+            f"{units} give intervals, {FEWEST_UNITS} a p."
+        )
+    elif texts < FEWEST_UNITS:
+        said.append(
+            f"No p (texts): of {texts} different {units} it could not be below "
+            f"{2 / 2**texts:.2g}; at least {FEWEST_UNITS} can reach 0.05."
+        )
+    elif resamples < FEWEST_RESAMPLES:
+        said.append(
+            f"No p (texts): of so few changes of sign it could not be below "
+            f"{1 / (1 + resamples):.2g}; model.resamples: {FEWEST_RESAMPLES} can reach 0.05."
+        )
+    elif still := [name for name, variant in variants.items() if _hardly_moves(variant)]:
+        said.append(
+            f"No p (texts) where fewer than {FEWEST_UNITS} {units} change: {', '.join(still)}."
+        )
+    against = [v.versus_control.controls for v in variants.values() if v.versus_control]
+    few = [controls for controls in against if controls < FEWEST_CONTROLS]
+    if few:
+        said.append(
+            f"No p (vs random) and no ratio of fewer than {FEWEST_CONTROLS} controls: "
+            f"with {max(few)} p could not be below {1 / (1 + max(few)):.2g}."
+        )
+    if 1 in few:
+        said.append(
+            "One control tells nothing of the spread between random selections: no interval of "
+            "their mean nor of the excess over it. At least two controls give one."
+        )
+    return said
+
+
+def _hardly_moves(variant: results.Variant) -> bool:
+    """Whether a variant has no p-value although its entries were edited and its nll is finite."""
+    change = variant.versus_original
+    if change is None or variant.edit is None or variant.edit.is_original:
+        return False
+    return change.delta_nll is not None and change.p_value is None

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness import results
+from harness.caveats import too_few
 from harness.data import Corpus
 from harness.experiment import NOISE_FLOOR, OutlierExperiment
-from harness.measurement import Settings, Subject, measure, unscored
+from harness.measurement import Measured, Settings, Subject, measure, unscored
 from harness.probes import RESIDUAL, Moments, Observation
 from harness.texts import foreign_metrics, measure_texts
 from harness.variants import (
@@ -41,12 +42,10 @@ def results_of(
     """
     subjects = [_subject(variant, experiment) for variant in experiment.variants]
     data = None if corpus is None else _scored(corpus.record, experiment)
-    measured = unscored(subjects)
-    if data is not None:
-        settings = Settings(experiment.resamples, experiment.confidence)
-        measured = measure(
-            experiment.tallies, ORIGINAL, NOISE_FLOOR, subjects, data.words, data.bytes, settings
-        )
+    measured: Measured = unscored(subjects)
+    few: list[str] = []
+    if corpus is not None and data is not None:
+        measured, few = _scores(experiment, corpus, data, subjects)
     generation, problems = _generation(experiment)
 
     def whole(name: str, record: results.Variant) -> results.Variant:
@@ -65,12 +64,7 @@ def results_of(
         observed=observed,
         variants={name: whole(name, record) for name, record in variants.items()},
         controls={name: whole(name, record) for name, record in measured.controls.items()},
-        warnings=(
-            *experiment.caveats.sentences,
-            *problems,
-            *unobserved(activations),
-            *(_too_few(experiment) if data is not None else ()),
-        ),
+        warnings=(*experiment.caveats.sentences, *problems, *unobserved(activations), *few),
     )
 
 
@@ -87,6 +81,30 @@ def _scored(whole: results.Data, experiment: OutlierExperiment) -> results.Data:
         words=None,
         bytes=None,
     )
+
+
+def _scores(
+    experiment: OutlierExperiment, corpus: Corpus, data: results.Data, subjects: list[Subject]
+) -> tuple[Measured, list[str]]:
+    """Figures of the scored rows, and sentences about what so few of them cannot tell."""
+    settings = Settings(experiment.resamples, experiment.confidence)
+    samples = [
+        number if unit.same_as < 0 else unit.same_as for number, unit in enumerate(corpus.units)
+    ]
+    measured = measure(
+        experiment.tallies,
+        ORIGINAL,
+        NOISE_FLOOR,
+        subjects,
+        data.words,
+        data.bytes,
+        settings,
+        samples,
+    )
+    scored = {row.unit for row in experiment.tallies[ORIGINAL].rows}
+    units = "blocks of windows" if data.join == "corpus" else "documents"
+    texts = [samples[unit] for unit in scored]
+    return measured, too_few(texts, measured.variants, experiment.resamples, units)
 
 
 def extremes(seen: Observation) -> results.Activations:
@@ -201,9 +219,3 @@ def unobserved(activations: Mapping[str, Observation]) -> list[str]:
 
 def _in_any_layer(site: str) -> str:
     return re.sub(r"\.\d+(?=\.|$)", ".*", site)
-
-
-def _too_few(experiment: OutlierExperiment) -> list[str]:
-    if len({row.unit for row in experiment.tallies[ORIGINAL].rows}) > 1:
-        return []
-    return ["There is one document (or block) only, and so no interval: give several documents."]

@@ -37,7 +37,8 @@ from harness.outliers import (
     TopFraction,
 )
 from harness.pretrained import Pretrained
-from harness.results import Variant
+from harness.records import results_of
+from harness.results import Results, Variant
 from harness.results_json import from_json
 from harness.scoring.histogram import RELATIVE_ERROR
 from harness.tracking import HuggingFaceCheckpoint, RunLogger, RunRecorder
@@ -404,7 +405,8 @@ def test_controls_that_edit_much_of_the_same_say_so(
         "few": VariantConfig(TopFraction(0.04), scope=norms, controls=1),
     }
     ran = run(folders("llama"), corpus, tmp_path, model={"variants": variants})
-    assert [warning.partition(" of what")[0] for warning in ran.results.warnings] == [
+    said = [warning.partition(" of what")[0] for warning in ran.results.warnings]
+    assert [sentence for sentence in said if "edits so much" in sentence] == [
         "most: it edits so much of its tensors that 75%",
         "some: it edits so much of its tensors that 12%",
     ]
@@ -435,7 +437,9 @@ def test_what_is_not_finite_is_null_and_its_site_named(
     assert found.versus_control.excess_delta_nll is None
     site = "model.layers.1.input_layernorm (its weight is not finite)"
     warning = f"broken: NaN or infinity, first at {site}, in batch 0."
-    assert ran.results.warnings == (warning,)
+    first, *others = ran.results.warnings
+    assert first == warning
+    assert all(said.startswith("No p (vs random)") for said in others)
     expected = measured("llama").results
     for name in ("original", *VARIANTS):
         assert ran.results.variants[name] == expected.variants[name], name
@@ -623,6 +627,29 @@ def test_documents_add_up(measured: Any) -> None:
     assert [row["words"] for row in rows] == [len(re.split(r"\s+", t)) for t in DOCUMENTS if t]
     assert sum(row["bytes"] for row in rows) == ran.results.data.bytes
     assert sum(row["words"] for row in rows) == ran.results.data.words
+
+
+def test_documents_of_one_text_are_one_sample_and_count_each(measured: Any) -> None:
+    ran = measured("llama")
+    corpus = ran.data.corpus("validate")
+    count = len(corpus.units)
+
+    def results(same_as: list[int]) -> Results:
+        units = [replace(u, same_as=n) for u, n in zip(corpus.units, same_as, strict=True)]
+        made = replace(corpus, units=units)
+        return results_of(ran.experiment, made, ran.results.run, {}, None)
+
+    # Whether a unit names itself or none before it, it is its own.
+    assert results(list(range(count))).variants == results([-1] * count).variants
+    one = results([-1] + [0] * (count - 1))
+    zeroed, before = (each.variants["zeroed"] for each in (one, ran.results))
+    assert zeroed.likelihood == before.likelihood
+    assert zeroed.versus_original.delta_nll == pytest.approx(
+        before.versus_original.delta_nll, rel=1e-12
+    )
+    assert zeroed.versus_original.delta_nll_ci95 is zeroed.versus_control.excess_ci95 is None
+    assert before.versus_original.delta_nll_ci95 is not None
+    assert f"{count} documents hold one text" in one.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["hf-strided", "gptq"])

@@ -6,8 +6,10 @@ import math
 
 import pytest
 
+from harness.caveats import too_few
 from harness.probes import RESIDUAL, Moments, Observation, Seen, Site
 from harness.records import extremes, unobserved
+from harness.results import Edit, Variant, VersusControl, VersusOriginal
 
 
 def observation(*left_out: tuple[str, str], called: tuple[str, ...] = ()) -> Observation:
@@ -74,3 +76,97 @@ def test_extremes_of_what_is_not_finite_are_unknown(value: float) -> None:
 def test_no_massive_activations_are_counted_where_no_block_was_observed() -> None:
     assert extremes(seen_at(up=Moments(2, 0, 2, 0, 2, 1.0))).massive_count is None
     assert extremes(seen_at(**{RESIDUAL: Moments(2, 0, 2, 0, 2, 1.0)})).massive_count == 0
+
+
+def variant(
+    p: float | None = 0.5, controls: int = 0, entries: int = 3, delta: float | None = 0.1
+) -> Variant:
+    return Variant(
+        edit=Edit("criterion", "Zero()", entries, 0.1, {}, None, not entries),
+        versus_original=VersusOriginal(delta, None, p, *[None] * 6),
+        versus_control=VersusControl(controls, *[None] * 6) if controls else None,
+    )
+
+
+EVERY = list(range(12))
+ONE_CONTROL = (
+    "One control tells nothing of the spread between random selections: no interval of their mean "
+    "nor of the excess over it. At least two controls give one."
+)
+
+
+@pytest.mark.parametrize(
+    ("samples", "variants", "resamples", "expected"),
+    [
+        (EVERY, [variant(controls=19), variant()], 19, []),
+        ([0], [], 1, []),
+        (
+            [0, 1, 2] * 4 + EVERY,
+            [variant()],
+            100,
+            [
+                "24 documents hold 12 different texts: equal ones count in totals each, in "
+                "intervals and p-values as one."
+            ],
+        ),
+        (
+            [4, 4],
+            [variant(None)],
+            100,
+            [
+                "2 documents hold one text: equal ones count in totals each, in "
+                "intervals and p-values as one.",
+                "Of one text alone no spread is told: no intervals and no p (texts). Two different "
+                "documents give intervals, 6 a p.",
+            ],
+        ),
+        (
+            EVERY[:3],
+            [variant(None), variant(None)],
+            100,
+            [
+                "No p (texts): of 3 different documents it could not be below 0.25; at least 6 can "
+                "reach 0.05."
+            ],
+        ),
+        (
+            EVERY,
+            [variant(None), variant(None)],
+            18,
+            [
+                "No p (texts): of so few changes of sign it could not be below 0.053; "
+                "model.resamples: 19 can reach 0.05."
+            ],
+        ),
+        (
+            EVERY,
+            [variant(), variant(None), variant(None, entries=0), variant(None, delta=None)],
+            100,
+            ["No p (texts) where fewer than 6 documents change: 1."],
+        ),
+        (
+            EVERY,
+            [variant(controls=3), variant(controls=18), variant(controls=30)],
+            100,
+            [
+                "No p (vs random) and no ratio of fewer than 19 controls: with 18 p could not be "
+                "below 0.053."
+            ],
+        ),
+        (
+            EVERY,
+            [variant(controls=1)],
+            100,
+            [
+                "No p (vs random) and no ratio of fewer than 19 controls: with 1 p could not be "
+                "below 0.5.",
+                ONE_CONTROL,
+            ],
+        ),
+    ],
+)
+def test_what_too_little_cannot_tell_is_said_once(
+    samples: list[int], variants: list[Variant], resamples: int, expected: list[str]
+) -> None:
+    named = {str(number): each for number, each in enumerate(variants)}
+    assert too_few(samples, named, resamples, "documents") == expected

@@ -31,12 +31,14 @@ class Unit:
         tokens: Scored tokens.
         words: Words of the raw document; None for a block, and where not every token is scored.
         bytes: UTF-8 bytes of the raw document; None in the same cases.
+        same_as: Number of the first unit with the same text; -1 for none before it.
     """
 
     name: str
     tokens: int
     words: int | None
     bytes: int | None
+    same_as: int = -1
 
 
 @dataclass(frozen=True)
