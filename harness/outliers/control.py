@@ -82,6 +82,16 @@ def draw(count: int, size: int, key: int) -> Tensor:
     return distinct[:count].sort().values
 
 
+def key_of(*what: object) -> int:
+    """A state for `draw`: 64 bits that differ for everything that is drawn for.
+
+    Args:
+        what: What tells it from others, for example seed, number and name.
+    """
+    digest = hashlib.sha256("/".join(map(str, what)).encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
 def splitmix64(key: int, count: int) -> Tensor:
     """The first outputs of splitmix64.
 
@@ -105,16 +115,10 @@ def _tensor_control(
     number: int,
     make: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> TensorPatch:
-    index = draw(tensor.entries, prod(tensor.shape), _key(seed, number, tensor.name))
+    index = draw(tensor.entries, prod(tensor.shape), key_of(seed, number, tensor.name))
     values = read(find(model, tensor), index).cpu()
     new = make(values, tensor.old.cpu(), tensor.new.cpu())
     return TensorPatch(tensor.name, tensor.shape, index, values, new)
-
-
-def _key(seed: int, number: int, name: str) -> int:
-    """64 bits that differ for every seed, control and tensor."""
-    digest = hashlib.sha256(f"{seed}/{number}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "little")
 
 
 def _first_distinct(draws: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.scoring.agreement import logits_agree
+from harness.scoring.agreement import same_but_for_rounding
 from harness.scoring.head import evaluating
 
 if TYPE_CHECKING:
@@ -96,26 +96,31 @@ def leaves_padding_out(model: PreTrainedModel, input_ids: Tensor, attention_mask
 
     A recurrent model may read padding as text, another count its positions from it. The logits
     after the prompt are compared with those without padding, which are made of other sums in every
-    layer: 16 epsilons of the model's data type are forgiven.
+    layer: as much is forgiven as the model rounds to by itself on that prompt.
 
     Args:
         model: A Hugging Face causal language model.
         input_ids: A prompt, padded on the left [T].
         attention_mask: 1 for its tokens, 0 for padding [T].
     """
-    options = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True}
-    with evaluating(model), _without_own_settings(model), torch.inference_mode():
-        padded, plain = (
-            model.generate(
-                input_ids=input_ids[None, where],
-                attention_mask=attention_mask[None, where],
-                pad_token_id=0,
-                **options,
-            ).logits[0]
-            for where in (slice(None), attention_mask.bool())
+    alone = attention_mask.bool()
+
+    def after(where: slice | Tensor) -> Tensor:
+        output: Any = model.generate(
+            input_ids=input_ids[None, where],
+            attention_mask=attention_mask[None, where],
+            pad_token_id=0,
+            max_new_tokens=1,
+            output_logits=True,
+            return_dict_in_generate=True,
         )
-    # `generate` gives them in fp32, whatever they were made in.
-    return logits_agree(plain.to(model.dtype), padded.to(model.dtype), epsilons=16)
+        logits: Tensor = output.logits[0]
+        # `generate` gives them in fp32, whatever they were made in.
+        return logits.to(model.dtype)
+
+    with evaluating(model), _without_own_settings(model), torch.inference_mode():
+        padded, plain = after(slice(None)), after(alone)
+        return same_but_for_rounding(model, plain, padded, lambda: after(alone), epsilons=1)
 
 
 class _Check:

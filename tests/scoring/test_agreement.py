@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from harness.scoring.agreement import logits_agree
+from harness.scoring.agreement import logits_agree, same_but_for_rounding
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -70,3 +70,51 @@ def test_equal_logits_spread_nowhere() -> None:
     ones = torch.ones(3, 4)
     assert logits_agree(ones, ones, epsilons=1)
     assert not logits_agree(ones, ones + 1e-3, epsilons=1)
+
+
+class Deep(nn.Module):
+    """Layers that blow rounding up; in two halves the same sums are made in another order."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.layers = nn.ParameterList(
+            nn.Parameter((torch.randn(128, 128, generator=generator) / 7).to(dtype))
+            for _ in range(12)
+        )
+
+    def forward(self, x: Tensor, halves: bool = False) -> Tensor:
+        for layer in self.layers:
+            one, other = x[:, :64] @ layer[:64], x[:, 64:] @ layer[64:]
+            x = (one + other if halves else x @ layer).tanh()
+        return x
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@torch.inference_mode()
+def test_what_a_deep_model_rounds_to_by_itself_is_forgiven(dtype: torch.dtype) -> None:
+    model = Deep(dtype)
+    weights = [layer.clone() for layer in model.layers]
+    x = logits(dtype)[:, :128]
+    expected, found = model(x), model(x, halves=True)
+    if dtype != torch.float32:  # where 1e-4 is more than rounding
+        assert not logits_agree(expected, found, epsilons=4)
+    assert same_but_for_rounding(model, expected, found, lambda: model(x), epsilons=1)
+    changed = x.clone()
+    changed[:, 0] += 1
+    other = model(changed)
+    for make in (lambda: model(x), lambda: model(changed)):
+        assert not same_but_for_rounding(model, expected, other, make, epsilons=1)
+    assert all(map(torch.equal, weights, model.layers))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@torch.inference_mode()
+def test_what_is_not_finite_is_no_rounding(value: float) -> None:
+    model = Deep(torch.bfloat16)
+    x = logits(torch.bfloat16)[:, :128]
+    expected = model(x)
+    found = expected.clone()
+    found[0, 0] = value
+    for one, other in ((expected, found), (found, expected)):
+        assert not same_but_for_rounding(model, one, other, lambda: found, epsilons=1)
