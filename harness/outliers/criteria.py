@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Real
@@ -11,6 +12,7 @@ from numbers import Real
 from torch import Tensor
 
 from harness.errors import ConfigError
+from harness.outliers import nearest
 from harness.outliers.pieces import double, finite_range, mask, mean_and_std, single
 from harness.outliers.ranking import largest
 
@@ -44,6 +46,21 @@ class Criterion(ABC):
         """
         return finite_range(weight, ~self.select(weight)) or (0.0, 0.0)
 
+    def which(self) -> str:
+        """Its outliers as a sentence calls them: `those with |w| > 5`."""
+        return f"those of {self}"
+
+    def nearest(self, parameters: Mapping[str, Tensor]) -> str | None:
+        """How near it came, in words, where it selected nothing; None where that cannot be told.
+
+        Args:
+            parameters: Where it looked, by name.
+
+        Returns:
+            By default the largest |w| and where it is.
+        """
+        return nearest.largest(parameters)
+
 
 @dataclass(frozen=True)
 class AbsoluteThreshold(Criterion):
@@ -69,6 +86,10 @@ class AbsoluteThreshold(Criterion):
     def bounds(self, weight: Tensor) -> tuple[float, float]:
         """The interval from -threshold to threshold."""
         return -self.threshold, self.threshold
+
+    def which(self) -> str:
+        """By the threshold."""
+        return f"those with |w| > {self.threshold:g}"
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,14 @@ class SigmaThreshold(Criterion):
             return super().bounds(weight)
         return mean - self.sigmas * std, mean + self.sigmas * std
 
+    def which(self) -> str:
+        """By the distance."""
+        return f"those beyond {self.sigmas:g} sigma of their tensor"
+
+    def nearest(self, parameters: Mapping[str, Tensor]) -> str | None:
+        """The largest distance, in standard deviations."""
+        return nearest.farthest_in_sigmas(parameters)
+
 
 @dataclass(frozen=True)
 class TopFraction(Criterion):
@@ -129,6 +158,16 @@ class TopFraction(Criterion):
         # As the decimal number that was written: in binary, 0.29 * 100 falls short of 29.
         count = math.floor(Fraction(str(self.fraction)) * weight.numel())
         return largest(weight, count)
+
+    def which(self) -> str:
+        """By the share."""
+        return f"the largest {self.fraction:g} of each tensor"
+
+    def nearest(self, parameters: Mapping[str, Tensor]) -> str | None:
+        """The size of the largest tensor, of which the share is less than one entry."""
+        name, weight = max(parameters.items(), key=lambda item: item[1].numel())
+        size = f"{name} of {weight.numel():,} weights"
+        return f"{self.fraction:g} of its largest tensor, {size}, is less than one"
 
 
 def is_number(value: object) -> bool:

@@ -50,6 +50,10 @@ class Edit(ABC):
         """
         return scaled_alike(values, old, new)
 
+    def verb(self) -> str:
+        """What it does, as a sentence says it: `zeroes` so many weights."""
+        return f"edits by {self}"
+
 
 @dataclass(frozen=True)
 class Zero(Edit):
@@ -62,6 +66,10 @@ class Zero(Edit):
     def control(self, values: Tensor, old: Tensor, new: Tensor) -> Tensor:
         """Zeros."""
         return torch.zeros_like(values)
+
+    def verb(self) -> str:
+        """That it zeroes."""
+        return "zeroes"
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,10 @@ class Epsilon(Edit):
         """The magnitude with the entries' own signs."""
         return self._signed(values)
 
+    def verb(self) -> str:
+        """To which magnitude it shrinks."""
+        return f"shrinks to ±{self.value:g}"
+
     def _signed(self, values: Tensor) -> Tensor:
         return torch.full_like(values, self.value).copysign(values)
 
@@ -104,6 +116,10 @@ class Clip(Edit):
         low, high = criterion.bounds(weight)
         values = read(weight, index)
         return values.clamp(_at_least(low, values), _at_most(high, values))
+
+    def verb(self) -> str:
+        """That it clips."""
+        return "clips"
 
 
 def scaled_alike(values: Tensor, old: Tensor, new: Tensor) -> Tensor:

@@ -63,6 +63,15 @@ class Scope:
             raise ConfigError("matrices_only", True, reason)
         return matrices
 
+    def __str__(self) -> str:
+        """In words: `all weights`, `matrices`, `matrices named *.mlp.* but not *.up_proj.*`."""
+        kind = "matrices" if self.matrices_only else "parameters"
+        if "*" not in self.include:
+            words = f"{kind} named {', '.join(self.include)}"
+        else:
+            words = kind if self.matrices_only else "all weights"
+        return f"{words} but not {', '.join(self.exclude)}" if self.exclude else words
+
 
 def _match(patterns: list[str], names: list[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)

@@ -120,3 +120,26 @@ def test_an_edit_of_ones_own_has_a_control() -> None:
     assert new.tolist() == [14.0, -18.0]
     made = Double().control(torch.tensor([0.5, 0.1]), torch.take(tensor, INDEX[:2]), new)
     assert made.tolist() == pytest.approx([1.0, 0.2])
+
+
+class Halve(Edit):
+    """An edit of somebody's own."""
+
+    def __str__(self) -> str:
+        return "Halve()"
+
+    def replace(self, weight: Tensor, index: Tensor, criterion: Criterion) -> Tensor:
+        return torch.take(weight, index) / 2
+
+
+@pytest.mark.parametrize(
+    ("edit", "verb"),
+    [
+        (Zero(), "zeroes"),
+        (Epsilon(), "shrinks to ±1e-06"),
+        (Clip(), "clips"),
+        (Halve(), "edits by Halve()"),
+    ],
+)
+def test_what_an_edit_does_in_words(edit: Edit, verb: str) -> None:
+    assert edit.verb() == verb

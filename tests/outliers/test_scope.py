@@ -80,3 +80,17 @@ def test_the_meta_device_gives_the_same_names(family: str) -> None:
         skeleton = tiny_model(family)
     assert all(p.is_meta for p in Scope().select(skeleton).values())
     assert list(Scope().select(skeleton)) == list(Scope().select(tiny_model(family)))
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        (Scope(), "all weights"),
+        (Scope(matrices_only=True), "matrices"),
+        (Scope(exclude=["*norm*"]), "all weights but not *norm*"),
+        (Scope(["*.mlp.*", "head"]), "parameters named *.mlp.*, head"),
+        (Scope(["*.mlp.*"], ["*up*", "*.1.*"], True), "matrices named *.mlp.* but not *up*, *.1.*"),
+    ],
+)
+def test_a_scope_in_words(scope: Scope, words: str) -> None:
+    assert str(scope) == words
