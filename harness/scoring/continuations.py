@@ -9,7 +9,7 @@ Legend: P prompts, C counts of each (``degeneration.tally``), F figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.scoring.degeneration import FIGURES, Counts
-from harness.scoring.intervals import Interval, jackknife
+from harness.scoring.intervals import NOT_FINITE, Interval, jackknife
 
 # Figures lie between 0 and 1; what varies by less than this varies by rounding.
 _ROUNDING = 1e-12
@@ -64,7 +64,7 @@ def degeneration_intervals(counts: Counts, confidence: float = 0.95) -> dict[str
     def figures(prompts: _Units) -> _Array:
         return _figures(counts[:, prompts])
 
-    return _intervals(figures, _tokens(counts), (0.0, 1.0), confidence)
+    return _intervals(FIGURES, figures, _tokens(counts), (0.0, 1.0), confidence)
 
 
 def degeneration_differences(
@@ -93,7 +93,40 @@ def degeneration_differences(
         return _figures(variant[:, prompts]) - _figures(original[:, prompts])
 
     tokens = _tokens(variant) + _tokens(original)
-    return _intervals(differences, tokens, (-1.0, 1.0), confidence)
+    return _intervals(FIGURES, differences, tokens, (-1.0, 1.0), confidence)
+
+
+def nll_difference(
+    variant: tuple[npt.ArrayLike, npt.ArrayLike],
+    original: tuple[npt.ArrayLike, npt.ArrayLike],
+    confidence: float = 0.95,
+) -> Interval:
+    """Returns the difference of two mean likelihoods of texts, with its interval over prompts.
+
+    A mean is that of all tokens of all texts; ``intervals.ratio_intervals`` gives one by itself.
+
+    Args:
+        variant: Negative log-likelihood of each of a variant's texts, nats [P], and its tokens [P].
+        original: The same of the original's texts after the same prompts, in the same order.
+        confidence: Coverage that the interval aims at, between 0 and 1.
+
+    Returns:
+        Nats per token, variant minus original, paired by prompt as in ``degeneration_differences``;
+        nothing where a likelihood is not finite.
+    """
+    sums = np.array([*variant, *original], dtype=np.float64)
+    if not np.isfinite(sums).all():
+        return NOT_FINITE
+
+    def differences(prompts: _Units) -> _Array:
+        nll, tokens, other_nll, other_tokens = sums[:, prompts].sum(-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            difference: _Array = nll / tokens - other_nll / other_tokens
+        return np.atleast_1d(difference)
+
+    anything = (-math.inf, math.inf)
+    found = _intervals(["nll"], differences, sums[1] + sums[3], anything, confidence)
+    return found["nll"]
 
 
 def first_divergence(variant: Sequence[int], original: Sequence[int]) -> int | None:
@@ -143,17 +176,18 @@ def _tokens(counts: Counts) -> _Array:
 
 
 def _intervals(
+    names: Iterable[str],
     statistic: Callable[[_Units], _Array],
     tokens: _Array,
     limits: tuple[float, float],
     confidence: float,
 ) -> dict[str, Interval]:
-    """Returns the interval of each figure that a statistic [F] gives of the prompts it is given."""
+    """Returns the interval of each figure, F names, that a statistic [F] gives of some prompts."""
     prompts = np.arange(tokens.size)
     estimates = statistic(prompts)
     without = np.array([statistic(np.delete(prompts, left_out)) for left_out in prompts])
     intervals = {}
-    for index, name in enumerate(FIGURES):
+    for index, name in enumerate(names):
         estimate = float(estimates[index])
         bounds: tuple[float, float] | tuple[None, None] = (None, None)
         if prompts.size >= 2 and np.isfinite(without[:, index]).all():

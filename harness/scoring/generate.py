@@ -29,10 +29,13 @@ class Continuation(NamedTuple):
     Attributes:
         tokens: Ids of the new tokens, up to the end-of-sequence token, which is left out.
         broken: Whether its logits were no numbers to choose by; there are no tokens then.
+        nll: Negative log-likelihood of its tokens after the prompt by the original, in nats; None
+            where there are none, and until they were scored.
     """
 
     tokens: tuple[int, ...]
     broken: bool = False
+    nll: float | None = None
 
 
 def generate_batch(
