@@ -11,7 +11,6 @@ from torch import nn
 from harness import results
 from harness.data import PromptBatch, WindowBatch
 from harness.outliers import Patch
-from harness.outliers.control import shared_by_chance
 from harness.probes import first_nonfinite
 from harness.scoring import ChunkedHead
 from harness.scoring.controls import FEWEST_CONTROLS
@@ -21,10 +20,6 @@ from harness.variants import Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-# Share of entries in common from which on a control is no longer something else.
-_MUCH = 0.05
 
 
 class Caveats:
@@ -46,16 +41,10 @@ class Caveats:
             self.sentences.append(f"All logits of a batch are in memory at once: {head.reason}.")
         for variant in variants:
             if variant.control_of is None and not variant.patch.entries:
+                nearest = variant.told.nearest
                 self.sentences.append(
-                    f"{variant.name}: {variant.criterion} selects nothing, "
-                    "so this variant is the original."
-                )
-        with_controls = {variant.control_of for variant in variants}
-        for variant in variants:
-            if variant.name in with_controls and (share := shared_by_chance(variant.patch)) > _MUCH:
-                self.sentences.append(
-                    f"{variant.name}: it edits so much of its tensors that {share:.0%} of what a "
-                    "control edits is the same; the excess over controls understates its effect."
+                    f"{variant.name}: {variant.criterion} selects nothing, so this variant is the "
+                    f"original{f'; {nearest}' if nearest else ''}."
                 )
 
     def padded(self, model: PreTrainedModel, batch: PromptBatch) -> None:

@@ -19,10 +19,12 @@ from harness.caveats import Caveats
 from harness.data import PromptBatch, WindowBatch
 from harness.generation import Generation
 from harness.outliers import Patch
+from harness.outliers.rounding import nudged
 from harness.pretrained import DType, Pretrained
 from harness.probes import Observation, Observer
 from harness.scoring import ChunkedHead, Continuation, Tally, generate_batch, score_batch
 from harness.scoring.causality import looks_ahead
+from harness.scoring.fluency import under_original
 from harness.training import Training
 from harness.variants import (
     ORIGINAL,
@@ -33,8 +35,9 @@ from harness.variants import (
     check_scopes,
 )
 
-# No variant can have this name.
+# No variant can have these names.
 NOISE_FLOOR = "(original again)"
+ROUNDING = "(original, rounded otherwise)"
 _NOISE_FLOOR_BATCHES = 8
 _NOTHING = Patch(())
 
@@ -108,6 +111,7 @@ class OutlierExperiment(LightningModule):
         self.resamples = resamples
         self.confidence = confidence
         self.variants: list[Variant] = []
+        self.rounding = _NOTHING
         self.tallies: dict[str, Tally] = {}
         self.texts: dict[str, dict[int, Continuation]] = {}
         self.metrics: list[Any] = []
@@ -143,11 +147,13 @@ class OutlierExperiment(LightningModule):
     def on_fit_start(self) -> None:
         """Training has no variants: their entries would move with the weights."""
         self.model.train()
+        self.rounding = _NOTHING
         self._measure_with([])
 
     def on_validation_start(self) -> None:
         """Finds the outliers, now that the weights are in place and on their device."""
         if self.trainer.state.fn != "fit":
+            self.rounding = nudged(self.model)
             self._measure_with(build_variants(self.model, self.variant_configs, self.control_seed))
 
     on_test_start = on_validation_start
@@ -164,7 +170,7 @@ class OutlierExperiment(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begins a new measurement."""
-        names = [ORIGINAL, *(variant.name for variant in self.variants), NOISE_FLOOR]
+        names = [ORIGINAL, *(variant.name for variant in self.variants), NOISE_FLOOR, ROUNDING]
         self.tallies = {name: Tally() for name in names}
         self.texts = {name: {} for name in self._leaders()}
 
@@ -188,6 +194,8 @@ class OutlierExperiment(LightningModule):
             return self.predict_step(batch, batch_idx)
         patches = {v.name: v.patch for v in self.variants if v.patch.entries}
         if batch.number < _NOISE_FLOOR_BATCHES:
+            if self.rounding.entries:
+                patches[ROUNDING] = self.rounding
             # After every other variant has come and gone: the weights must be back as they were.
             patches[NOISE_FLOOR] = _NOTHING
         scores = score_batch(
@@ -207,7 +215,7 @@ class OutlierExperiment(LightningModule):
             scores[name] = scores[ORIGINAL].versus_itself()
         for name, score in scores.items():
             finite = self.tallies[name].add(batch.windows, batch.units, batch.targets, score)
-            if not finite and name != NOISE_FLOOR:
+            if not finite and name not in (NOISE_FLOOR, ROUNDING):
                 self.caveats.not_finite(name, patches.get(name, _NOTHING), self.model, batch)
         return scores
 
@@ -244,6 +252,7 @@ class OutlierExperiment(LightningModule):
                 work=1 / len(patches),
             ),
         )
+        written = under_original(self.head, batch.input_ids, batch.attention_mask, written)
         self.caveats.padded(self.model, batch)
         written |= dict.fromkeys(self._unedited(), written[ORIGINAL])
         for name, continuations in written.items():

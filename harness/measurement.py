@@ -204,3 +204,21 @@ def _noise_floor(base: Tally, again: Tally) -> results.NoiseFloor:
         delta_nll=likelihood(differences, tokens).nll,
         kl_mean=likelihood([row.kl for row in rows], tokens).nll,
     )
+
+
+def rounding(base: Tally, nudged: Tally, entries: int) -> results.Rounding | None:
+    """What the precision of the weights leaves undecided.
+
+    Args:
+        base: Rows of the original.
+        nudged: Rows of the original with some weights moved to the next number of their type, which
+            may cover fewer windows.
+        entries: Number of weights moved.
+
+    Returns:
+        The figures; None where no such rows are there.
+    """
+    if not nudged.rows:
+        return None
+    floor, divergence = _noise_floor(base, nudged), _divergence(nudged)
+    return results.Rounding(entries, floor.delta_nll, floor.kl_mean, divergence["top1_agreement"])

@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import results
+from harness import conclusions, results
 from harness.caveats import too_few
 from harness.data import Corpus
-from harness.experiment import NOISE_FLOOR, OutlierExperiment
-from harness.measurement import Measured, Settings, Subject, measure, unscored
+from harness.experiment import NOISE_FLOOR, ROUNDING, OutlierExperiment
+from harness.measurement import Measured, Settings, Subject, measure, rounding, unscored
 from harness.probes import RESIDUAL, Moments, Observation
 from harness.texts import foreign_metrics, measure_texts
 from harness.variants import (
@@ -46,6 +46,7 @@ def results_of(
     few: list[str] = []
     if corpus is not None and data is not None:
         measured, few = _scores(experiment, corpus, data, subjects)
+    floor = _with_rounding(measured.noise_floor, experiment)
     generation, problems = _generation(experiment)
 
     def whole(name: str, record: results.Variant) -> results.Variant:
@@ -60,12 +61,28 @@ def results_of(
         run=run,
         model=_model(experiment),
         data=data,
-        noise_floor=measured.noise_floor,
+        noise_floor=floor,
         observed=observed,
         variants={name: whole(name, record) for name, record in variants.items()},
         controls={name: whole(name, record) for name, record in measured.controls.items()},
-        warnings=(*experiment.caveats.sentences, *problems, *unobserved(activations), *few),
+        warnings=(
+            *experiment.caveats.sentences,
+            *conclusions.overlaps(experiment.variants, measured.variants),
+            *conclusions.near_rounding(measured.variants, floor, experiment.model.dtype),
+            *problems,
+            *unobserved(activations),
+            *few,
+        ),
     )
+
+
+def _with_rounding(
+    floor: results.NoiseFloor | None, experiment: OutlierExperiment
+) -> results.NoiseFloor | None:
+    if floor is None:
+        return None
+    base, nudged = experiment.tallies[ORIGINAL], experiment.tallies[ROUNDING]
+    return dataclasses.replace(floor, rounding=rounding(base, nudged, experiment.rounding.entries))
 
 
 def _scored(whole: results.Data, experiment: OutlierExperiment) -> results.Data:
@@ -185,14 +202,17 @@ def _model(experiment: OutlierExperiment) -> results.Model:
 
 
 def _subject(variant: Variant, experiment: OutlierExperiment) -> Subject:
+    entries, told = variant.patch.entries, variant.told
     edit = results.Edit(
         criterion=variant.criterion,
         edit=variant.edit,
-        entries=variant.patch.entries,
-        fraction=variant.patch.entries / parameter_count(experiment.model),
+        entries=entries,
+        fraction=entries / parameter_count(experiment.model),
         by_module_class=entries_by_module_class(variant.patch, experiment.model),
         patch=patch_path(variant),
-        is_original=not variant.patch.entries,
+        is_original=not entries,
+        **dataclasses.asdict(told),
+        share_of_scope=entries / told.in_scope if told.in_scope else None,
     )
     return Subject(variant.name, edit, variant.control_of)
 

@@ -99,16 +99,40 @@ class Data:
 
 
 @dataclass(frozen=True)
-class NoiseFloor:
-    """The original scored again on the first eight batches: what of a difference is arithmetic.
+class Rounding:
+    """The original with some weights moved to the next number of their data type.
+
+    In that precision it is the same model: differences of this size mean nothing.
 
     Attributes:
+        entries: Number of weights moved, at random, up or down.
         delta_nll: Change of nll, nats per scored token.
         kl_mean: Mean divergence, nats per scored token.
+        top1_agreement: Share of scored positions where both find the same token likeliest, 0 to 1.
+    """
+
+    entries: int
+    delta_nll: float | None
+    kl_mean: float | None
+    top1_agreement: float | None
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """What of a difference is arithmetic, on the first eight batches.
+
+    The original scored again shows whether the machine repeats itself (repeatability), `rounding`
+    what the precision of the weights leaves undecided.
+
+    Attributes:
+        delta_nll: Change of nll when the original is scored again, nats per scored token.
+        kl_mean: Mean divergence likewise, nats per scored token.
+        rounding: The floor of the precision; None in files of older versions.
     """
 
     delta_nll: float | None
     kl_mean: float | None
+    rounding: Rounding | None = None
 
 
 @dataclass(frozen=True)
@@ -142,10 +166,13 @@ class Edit:
         by_module_class: Number of weights edited per class of module.
         patch: File of the saved patch, relative to the run's folder; None where none was saved.
         is_original: Whether the criterion selected nothing, so that this is the original.
-        scope: Which parameters the criterion looked at, in words.
+        scope: Where the criterion looked, in words: ``all weights``, ``matrices``, ... This and
+            what follows is None where a saved patch does not tell, and in files of older versions.
         in_scope: Number of weights that it looked at.
         verb: What the edit does, for a sentence: ``zeroes``.
-        which: Which entries those are, for a sentence: ``those beyond five sigma``.
+        which: Which weights, as it goes on: ``those with |w| > 5``.
+        share_of_scope: Edited weights as a share of those, 0 to 1.
+        nearest: Where nothing was selected, how near the criterion came to it.
     """
 
     criterion: str | None
@@ -159,6 +186,8 @@ class Edit:
     in_scope: int | None = None
     verb: str | None = None
     which: str | None = None
+    share_of_scope: float | None = None
+    nearest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +292,11 @@ class Generation:
         delta: Each figure's difference to the original's on the same prompts.
         delta_ci95: Both ends of each difference's interval over prompts.
         metrics: Figures of the metrics of ``model.generation.metrics``.
+        nll_under_original: Mean negative log-likelihood of the texts' tokens after their prompts,
+            by the original, nats per token: gibberish repeats nothing, but nobody expects it. Its
+            interval and difference stand among ``ci95``, ``delta`` and ``delta_ci95``.
+        texts: Number of texts of at least one token: those that the figures are of.
+        mean_tokens: Their mean length, tokens.
     """
 
     seq_rep_4: float | None
@@ -278,6 +312,9 @@ class Generation:
     delta: dict[str, float | None] = field(default_factory=dict)
     delta_ci95: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
+    nll_under_original: float | None = None
+    texts: int | None = None
+    mean_tokens: float | None = None
 
 
 @dataclass(frozen=True)

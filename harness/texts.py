@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,15 @@ from harness.scoring.continuations import (
     degeneration_intervals,
     departure,
     first_divergence,
+    nll_difference,
 )
 from harness.scoring.degeneration import repetition, tally
+from harness.scoring.intervals import ratio_intervals
 
 Written = Mapping[int, Continuation]
 """Continuations by number of the prompt."""
 Decode = Callable[[Sequence[int]], str]
+_FLUENCY = "nll_under_original"
 
 
 def measure_texts(
@@ -27,7 +31,8 @@ def measure_texts(
 ) -> results.Generation:
     """Figures of the texts of one model.
 
-    Prompts that either side could not continue are left out of what compares the two.
+    Prompts that either side could not continue are left out of what compares the two, and of their
+    likelihoods those after which either wrote no token.
 
     Args:
         written: What it wrote.
@@ -36,15 +41,25 @@ def measure_texts(
     """
     whole = [number for number in sorted(written) if not written[number].broken]
     intervals = degeneration_intervals(_counts(written, whole), settings.confidence)
+    texts = [written[number] for number in whole if written[number].tokens]
+    tokens = sum(len(text.tokens) for text in texts)
+    nll, lengths = _fluency(texts)
+    fluency = ratio_intervals([nll], lengths, settings.confidence)[0]
     record = results.Generation(
         seq_rep_4=intervals["seq_rep_4"].estimate,
         distinct_2=intervals["distinct_2"].estimate,
         diversity=intervals["diversity"].estimate,
         loop_rate=intervals["loop_rate"].estimate,
-        tokens=sum(len(written[number].tokens) for number in whole),
+        tokens=tokens,
         prompts=len(written),
         broken=len(written) - len(whole),
-        ci95={name: interval.bounds for name, interval in intervals.items()},
+        ci95={
+            **{name: interval.bounds for name, interval in intervals.items()},
+            _FLUENCY: fluency.bounds,
+        },
+        nll_under_original=fluency.estimate,
+        texts=len(texts),
+        mean_tokens=tokens / len(texts) if texts else None,
     )
     if original is None:
         return record
@@ -52,9 +67,13 @@ def measure_texts(
     differences = degeneration_differences(
         _counts(written, both), _counts(original, both), settings.confidence
     )
-    departed = departure(
-        [written[number].tokens for number in both], [original[number].tokens for number in both]
-    )
+    ours, theirs = ([side[number] for number in both] for side in (written, original))
+    departed = departure([text.tokens for text in ours], [text.tokens for text in theirs])
+    told = [pair for pair in zip(ours, theirs, strict=True) if pair[0].tokens and pair[1].tokens]
+    ours, theirs = ([pair[side] for pair in told] for side in (0, 1))
+    differences[_FLUENCY] = nll_difference(
+            _fluency(ours), _fluency(theirs), settings.confidence
+        )
     return replace(
         record,
         identical_to_original=departed.identical,
@@ -125,6 +144,7 @@ def text_rows(
                 "text": text,
                 "tokens": list(tokens),
                 "broken": written[number].broken,
+                "nll_under_original": _mean_nats(written[number]),
                 "diverges_at": place,
                 "diverges_at_character": same,
             }
@@ -132,6 +152,19 @@ def text_rows(
 
 def _counts(written: Written, numbers: Sequence[int]) -> Any:
     return tally([repetition(written[number].tokens) for number in numbers])
+
+
+def _fluency(texts: Sequence[Continuation]) -> tuple[list[float], list[int]]:
+    """Negative log-likelihood of each text, NaN where it was not scored, and its tokens."""
+    nll = [text.nll if text.nll is not None else math.nan if text.tokens else 0 for text in texts]
+    return nll, [len(text.tokens) for text in texts]
+
+
+def _mean_nats(text: Continuation) -> float | None:
+    """Mean negative log-likelihood of a text's tokens, nats; None where there is none."""
+    if text.nll is None or not math.isfinite(text.nll):
+        return None
+    return text.nll / len(text.tokens)
 
 
 def _common(one: str, other: str) -> int:

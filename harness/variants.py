@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
@@ -45,6 +45,41 @@ class VariantConfig:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What is done to which weights, in words; None where a saved patch does not tell.
+
+    Attributes:
+        verb: What is done: `zeroes`.
+        which: To which weights: `those with |w| > 5`.
+        scope: Where they were looked for: `matrices`.
+        in_scope: Number of weights there.
+        nearest: Where none was found, how near it came.
+    """
+
+    verb: str | None = None
+    which: str | None = None
+    scope: str | None = None
+    in_scope: int | None = None
+    nearest: str | None = None
+
+    @classmethod
+    def read(cls, said: object) -> Told:
+        """What a manifest says, as far as it is fit to be shown."""
+        values = said if isinstance(said, Mapping) else {}
+        words = {key: values.get(key) for key in ("verb", "which", "scope")}
+        size = values.get("in_scope")
+        return cls(
+            **{key: word for key, word in words.items() if _is_shown(word)},
+            in_scope=size if type(size) is int and size > 0 else None,
+        )
+
+
+def _is_shown(word: object) -> bool:
+    """Whether it is one line of text, without what a terminal would take for a command."""
+    return isinstance(word, str) and word.isprintable()
+
+
+@dataclass(frozen=True)
 class Variant:
     """A variant that is ready to be applied.
 
@@ -55,6 +90,7 @@ class Variant:
         edit: What was done to them.
         control_of: Name of the variant that this one is a control for; None for a variant.
         made_by: What made the patch, for its manifest.
+        told: The same for a reader.
     """
 
     name: str
@@ -63,6 +99,7 @@ class Variant:
     edit: str
     control_of: str | None = None
     made_by: Mapping[str, object] = field(default_factory=dict)
+    told: Told = Told()
 
     @property
     def leads(self) -> bool:
@@ -142,6 +179,7 @@ def build_variants(
                     f"random, as many as {name}",
                     variant.edit,
                     name,
+                    told=replace(variant.told, which="as many at random"),
                 )
             )
         give_back()
@@ -180,14 +218,23 @@ def _build(name: str, config: VariantConfig, model: nn.Module) -> Variant:
     edit = _edit(config)
     assert config.criterion is not None  # check_configs has seen to it
     assert edit is not None
-    patch = make_patch(_select(name, config, model), config.criterion, edit)
+    parameters = _select(name, config, model)
+    patch = make_patch(parameters, config.criterion, edit)
+    told = Told(
+        verb=edit.verb(),
+        which=config.criterion.which(),
+        scope=str(config.scope),
+        in_scope=sum(parameter.numel() for parameter in parameters.values()),
+        nearest=None if patch.entries else config.criterion.nearest(parameters),
+    )
     made_by = {
         "variant": name,
         "criterion": str(config.criterion),
         "edit": str(edit),
         "scope": asdict(config.scope),
+        "told": {key: value for key, value in asdict(told).items() if key != "nearest"},
     }
-    return Variant(name, patch, str(config.criterion), str(edit), made_by=made_by)
+    return Variant(name, patch, str(config.criterion), str(edit), made_by=made_by, told=told)
 
 
 def _saved(name: str, path: str, model: nn.Module) -> Variant:
@@ -198,7 +245,8 @@ def _saved(name: str, path: str, model: nn.Module) -> Variant:
     except ConfigError as error:
         raise ConfigError(key, path, f"{error.value}: {error.reason}") from None
     criterion, edit = str(manifest.get("criterion")), str(manifest.get("edit"))
-    return Variant(name, patch, criterion, edit, made_by=manifest)
+    told = Told.read(manifest.get("told"))
+    return Variant(name, patch, criterion, edit, made_by=manifest, told=told)
 
 
 def _select(name: str, config: VariantConfig, model: nn.Module) -> dict[str, nn.Parameter]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.errors import ConfigError
-from harness.experiment import NOISE_FLOOR, OutlierExperiment
+from harness.experiment import NOISE_FLOOR, ROUNDING, OutlierExperiment
 from harness.generation import Generation
 from harness.outliers import (
     AbsoluteThreshold,
@@ -36,6 +36,7 @@ from harness.outliers import (
     SigmaThreshold,
     TopFraction,
 )
+from harness.outliers.rounding import nudged
 from harness.pretrained import Pretrained
 from harness.records import results_of
 from harness.results import Results, Variant
@@ -322,10 +323,61 @@ def test_weights_are_bitwise_what_they_were(family: str, measured: Any) -> None:
 
 
 @pytest.mark.parametrize("family", VARIED)
-def test_the_noise_floor_is_zero(family: str, measured: Any) -> None:
+def test_the_original_scored_again_is_the_same(family: str, measured: Any) -> None:
     ran = measured(family)
-    assert vars(ran.results.noise_floor) == {"delta_nll": 0.0, "kl_mean": 0.0}
+    floor = ran.results.noise_floor
+    assert (floor.delta_nll, floor.kl_mean) == (0.0, 0.0)
     assert ran.experiment.tallies[NOISE_FLOOR].rows
+
+
+@pytest.mark.parametrize("family", VARIED)
+def test_the_floor_of_the_precision_is_that_of_a_moved_copy(family: str, measured: Any) -> None:
+    ran = measured(family)
+    rounding = ran.results.noise_floor.rounding
+    model, moved = tiny_model(family), tiny_model(family)
+    patch = nudged(model)
+    for tensor in patch.tensors:
+        moved.get_parameter(tensor.name).data.view(-1)[tensor.index] = tensor.new
+    one, other = Naive.of(model), Naive.of(moved)
+    assert rounding.entries == patch.entries > 0
+    # Single precision rounds to about 1e-7 of a nat, and the reference is of it.
+    assert rounding.delta_nll == pytest.approx(other.nll.mean() - one.nll.mean(), abs=5e-7)
+    assert 0 < rounding.kl_mean < 1e-9
+    assert rounding.top1_agreement > 0.99
+    windows = {row.window for row in ran.experiment.tallies[ROUNDING].rows}
+    assert windows == {row.window for row in ran.experiment.tallies[NOISE_FLOOR].rows}
+
+
+@dataclass(frozen=True)
+class Next(Edit):
+    """Moves outliers to the next number of their type: an edit that means nothing."""
+
+    def replace(self, weight: Tensor, index: Tensor, criterion: Criterion) -> Tensor:
+        values = torch.take(weight, index)
+        return values.nextafter(torch.full_like(values, math.inf))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_effect_near_rounding_says_so(
+    dtype: str, folders: Any, corpus: Path, tmp_path: Path
+) -> None:
+    matrices = Scope(matrices_only=True)
+    variants = {
+        "next": VariantConfig(TopFraction(0.002), Next(), matrices),
+        "zeroed": VARIANTS["zeroed"],
+        "none": VariantConfig(AbsoluteThreshold(99.0)),
+    }
+    options = {"variants": variants, "dtype": dtype}
+    ran = run(folders("llama"), corpus, tmp_path, model=options, max_length=LENGTH)
+    rounding = ran.results.noise_floor.rounding
+    assert (rounding.kl_mean > 1e-6) is (dtype == "bfloat16")
+    kl = ran.results.variants["next"].versus_original.kl_mean
+    (warning,) = (line for line in ran.results.warnings if "rounding" in line)
+    assert warning == (
+        f"next: its divergence from the original (KL {kl:.2g}, rounding {rounding.kl_mean:.2g}) is "
+        f"near what rounding in {dtype} makes"
+        f"{'; model.dtype: float32 tells more' if dtype == 'bfloat16' else ''}."
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral"])
@@ -385,9 +437,17 @@ def test_a_criterion_that_selects_nothing_says_so(
     assert found.likelihood == ran.results.variants["original"].likelihood
     assert found.versus_control is None
     assert not (ran.folder / "patches").exists()
+    weights = dict(tiny_model("llama").named_parameters())
+    name = max(weights, key=lambda name: weights[name].abs().max())
+    largest = weights[name].abs().max()
+    place = (weights[name].abs() == largest).nonzero()[0].tolist()
+    total = sum(weight.numel() for weight in weights.values())
+    nearest = f"the largest of its {total:,} weights is |w| = {largest:.4g}, at {name}{place}"
     warning = (
-        "none: AbsoluteThreshold(threshold=99.0) selects nothing, so this variant is the original."
+        "none: AbsoluteThreshold(threshold=99.0) selects nothing, so this variant is the original; "
+        f"{nearest}."
     )
+    assert found.edit.nearest == nearest
     assert ran.results.warnings == (warning,)
     assert warning in (ran.folder / "report.md").read_text()
     again(ran)
@@ -398,18 +458,40 @@ def test_controls_that_edit_much_of_the_same_say_so(
     folders: Any, corpus: Path, tmp_path: Path
 ) -> None:
     norms = Scope(include=["model.norm.weight"])
+    # Of much else it edits little, and yet all but one entry of a norm.
+    hidden = VariantConfig(AbsoluteThreshold(0.6), controls=1)
     variants = {
         "most": VariantConfig(TopFraction(0.75), scope=norms, controls=1),
         "alone": VariantConfig(TopFraction(0.75), scope=norms),
         "some": VariantConfig(TopFraction(0.125), scope=norms, controls=1),
         "few": VariantConfig(TopFraction(0.04), scope=norms, controls=1),
+        "hidden": hidden,
     }
     ran = run(folders("llama"), corpus, tmp_path, model={"variants": variants})
-    said = [warning.partition(" of what")[0] for warning in ran.results.warnings]
-    assert [sentence for sentence in said if "edits so much" in sentence] == [
-        "most: it edits so much of its tensors that 75%",
-        "some: it edits so much of its tensors that 12%",
-    ]
+    excess = {
+        name: variant.versus_control.excess_delta_nll
+        for name, variant in ran.results.variants.items()
+        if variant.versus_control is not None
+    }
+    ends = {
+        name: "the excess over controls understates its effect"
+        if value > 0
+        else "the two cannot differ by much there"
+        for name, value in excess.items()
+    }
+    norm = [f"100% of its 32 in model.layers.0.{kind}" for kind in (
+        "input_layernorm.weight", "post_attention_layernorm.weight"
+    )]  # fmt: skip
+    norm.append("100% of its 32 in model.layers.1.input_layernorm.weight")
+    places = {
+        "most": "75% of its 24 in model.norm.weight",
+        "some": "12% of its 4 in model.norm.weight",
+        "hidden": ", ".join([*norm, "much in 2 other tensors"]),
+    }
+    assert ran.results.warnings == tuple(
+        f"{name}: a control edits many of the same entries ({where}); {ends[name]}."
+        for name, where in places.items()
+    )
 
 
 @dataclass(frozen=True)

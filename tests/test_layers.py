@@ -35,6 +35,7 @@ ORDER = [
     "measurement",
     "texts",
     "caveats",
+    "conclusions",
     "experiment",
     "records",
     "report",

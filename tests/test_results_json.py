@@ -21,6 +21,7 @@ from harness.results import (
     NoiseFloor,
     Observed,
     Results,
+    Rounding,
     Run,
     Variant,
     VersusControl,
@@ -81,7 +82,7 @@ def make_results() -> Results:
             "auto",
             "rolling",
         ),
-        NoiseFloor(0.0, 0.0),
+        NoiseFloor(0.0, 0.0, Rounding(1024, 1e-17, 0.00125, 0.976)),
         {"original": original, "zeroed": zeroed},
         {"zeroed-control-0": dataclasses.replace(zeroed, versus_control=None)},
         ("zeroed: look closely",),
@@ -124,21 +125,22 @@ def test_the_file_has_the_documented_keys_in_their_order() -> None:
         "model": "pretrained revision class parameters dtype",
         "data": "dataset split documents windows tokens words bytes max_length stride join bos "
         "windows_kind",
-        "noise_floor": "delta_nll kl_mean",
+        "noise_floor": "delta_nll kl_mean rounding",
         "observed": "threshold sigmas massive_threshold massive_ratio every_n_steps",
     }
     assert {name: " ".join(content[name]) for name in keys} == keys
     zeroed = content["variants"]["zeroed"]
     keys = {
         "likelihood": "nll perplexity word_perplexity byte_perplexity bits_per_byte",
-        "edit": "criterion edit entries fraction by_module_class patch is_original "
-        "scope in_scope verb which",
+        "edit": "criterion edit entries fraction by_module_class patch is_original scope in_scope "
+        "verb which share_of_scope nearest",
         "versus_original": "delta_nll delta_nll_ci95 p_value perplexity_ratio kl_mean kl_p50 "
         "kl_p99 kl_max top1_agreement",
         "versus_control": "controls delta_nll delta_nll_ci95 excess_delta_nll excess_ci95 "
         "importance_ratio p_value lowest highest",
         "generation": "seq_rep_4 distinct_2 diversity loop_rate tokens prompts broken "
-        "identical_to_original first_divergence ci95 delta delta_ci95 metrics",
+        "identical_to_original first_divergence ci95 delta delta_ci95 metrics nll_under_original "
+        "texts mean_tokens",
         "activations": "max_abs max_abs_site max_kurtosis max_kurtosis_site massive_count",
     }
     assert {name: " ".join(record) for name, record in zeroed.items()} == keys

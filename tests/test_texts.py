@@ -20,13 +20,20 @@ from tests.scoring.continuing import continuations
 from tests.tiny import tiny_tokenizer
 
 SETTINGS = Settings(resamples=200, confidence=0.9)
-FIGURES = ["seq_rep_4", "distinct_2", "diversity", "loop_rate"]
+FIGURES = ["seq_rep_4", "distinct_2", "diversity", "loop_rate", "nll_under_original"]
+
+
+def nats(text: Sequence[int]) -> float:
+    """A likelihood for a text, as if it had been scored."""
+    return 0.1 + sum(token % 7 for token in text) / 3
 
 
 def of(*texts: Sequence[int] | None) -> dict[int, Continuation]:
     """Continuations by number; None is one that could not be written."""
     return {
-        number: Continuation((), broken=True) if text is None else Continuation(tuple(text))
+        number: Continuation((), broken=True)
+        if text is None
+        else Continuation(tuple(text), nll=nats(text) if text else None)
         for number, text in enumerate(texts)
     }
 
@@ -56,6 +63,7 @@ def naive(texts: Sequence[Sequence[int]]) -> dict[str, float]:
         "distinct_2": sum(len(set(grams(t, 2))) for t in texts) / sum(map(len, texts)),
         "diversity": math.prod(share),
         "loop_rate": sum(map(loops, texts)) / len(texts),
+        "nll_under_original": sum(nats(text) for text in texts if text) / sum(map(len, texts)),
     }
 
 
@@ -75,11 +83,17 @@ def test_figures_are_those_of_naive_counts(seed: int) -> None:
     original = measure_texts(of(*theirs), None, SETTINGS)
     assert figures(original) == pytest.approx(naive(theirs), rel=1e-12)
     assert (original.tokens, original.prompts, original.broken) == (sum(map(len, theirs)), 25, 0)
+    lengths = [len(text) for text in theirs if text]
+    assert original.texts == len(lengths)
+    assert original.mean_tokens == pytest.approx(sum(lengths) / len(lengths), rel=1e-12)
     assert original.identical_to_original is original.first_divergence is None
     assert original.delta == original.delta_ci95 == {}
     found = measure_texts(of(*ours), of(*theirs), SETTINGS)
     assert figures(found) == pytest.approx(naive(ours), rel=1e-12)
     differences = {name: naive(ours)[name] - naive(theirs)[name] for name in FIGURES}
+    told = [pair for pair in zip(ours, theirs, strict=True) if all(pair)]
+    one, other = (naive([pair[side] for pair in told]) for side in (0, 1))
+    differences["nll_under_original"] = one["nll_under_original"] - other["nll_under_original"]
     assert found.delta == pytest.approx(differences, rel=1e-9, abs=1e-12)
     for name in FIGURES:
         low, high = found.ci95[name]
@@ -102,8 +116,9 @@ def test_where_texts_part() -> None:
     assert (same.identical_to_original, same.first_divergence) == (1.0, None)
     # No text is long enough for a 4-gram.
     nothing = {"seq_rep_4": None, "diversity": None}
-    assert same.delta == nothing | {"distinct_2": 0.0, "loop_rate": 0.0}
-    assert same.delta_ci95 == dict.fromkeys(FIGURES)
+    some = ("distinct_2", "loop_rate", "nll_under_original")
+    assert same.delta == nothing | dict.fromkeys(some, 0.0)
+    assert same.delta_ci95 == dict.fromkeys([*FIGURES, "nll_under_original"])
 
 
 def test_broken_prompts_are_left_out_of_pairs() -> None:
@@ -130,11 +145,29 @@ def test_what_wrote_nothing_has_no_figures() -> None:
     assert (found.tokens, found.prompts, found.broken) == (0, 2, 2)
     assert found.identical_to_original is found.first_divergence is None
     assert found.delta == found.ci95 == found.delta_ci95 == dict.fromkeys(FIGURES)
-    # Empty texts are texts.
+    assert (found.texts, found.mean_tokens) == (0, None)
+    # Empty texts are texts, but none that figures could be of.
     empty = measure_texts(of([], []), of([], [1]), SETTINGS)
+    some = measure_texts(of([], [1, 2], [], [3], None), None, SETTINGS)
+    assert (some.texts, some.mean_tokens, some.prompts) == (2, 1.5, 5)
+    assert some.nll_under_original == pytest.approx((nats([1, 2]) + nats([3])) / 3, rel=1e-12)
     assert (empty.tokens, empty.broken, empty.loop_rate) == (0, 0, 0.0)
+    assert (empty.texts, empty.mean_tokens, empty.nll_under_original) == (0, None, None)
     assert empty.seq_rep_4 is empty.distinct_2 is empty.diversity is None
     assert (empty.identical_to_original, empty.first_divergence) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize("value", [None, math.inf, math.nan])
+def test_a_likelihood_that_is_none_or_not_finite_is_left_unknown(value: float | None) -> None:
+    original = of([1, 2, 3], [4, 5])
+    texts = original | {1: Continuation((4, 5, 6), nll=value)}
+    found = measure_texts(texts, original, SETTINGS)
+    assert found.nll_under_original is found.ci95["nll_under_original"] is None
+    assert found.delta["nll_under_original"] is found.delta_ci95["nll_under_original"] is None
+    assert found.distinct_2 is not None
+    rows = list(text_rows({"original": original, "b": texts}, ["x", "y"], "original", str))
+    means = [row["nll_under_original"] for row in rows]
+    assert means == [nats([1, 2, 3]) / 3, nats([1, 2, 3]) / 3, nats([4, 5]) / 2, None]
 
 
 def test_the_order_of_arrival_is_of_no_account() -> None:

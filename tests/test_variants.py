@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from harness import patchfile
 from harness.errors import ConfigError
 from harness.outliers import AbsoluteThreshold, Clip, Scope, TopFraction
 from harness.variants import (
+    Told,
     VariantConfig,
     build_variants,
     check_configs,
@@ -74,6 +76,41 @@ def test_a_saved_patch_is_a_variant(tmp_path: Path) -> None:
         assert torch.equal(mine.index, yours.index)
         assert torch.equal(mine.new, yours.new)
     assert control.patch.entries == loaded.patch.entries
+
+
+def test_a_variant_is_told_in_words_and_so_is_its_saved_patch(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    scope = Scope(["*.mlp.*"], matrices_only=True)
+    config = VariantConfig(AbsoluteThreshold(0.6), Clip(), scope, controls=1)
+    made, control = build_variants(model, {"clipped": config}, 0)
+    mlp = [w.numel() for n, w in model.named_parameters() if ".mlp." in n and w.dim() > 1]
+    expected = Told("clips", "those with |w| > 0.6", "matrices named *.mlp.*", sum(mlp))
+    assert made.told == expected
+    assert control.told == replace(expected, which="as many at random")
+    path = tmp_path / "clipped.safetensors"
+    patchfile.save(made.patch, path, made.made_by)
+    (loaded,) = build_variants(model, {"again": VariantConfig(patch=str(path))}, 0)
+    assert loaded.told == expected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        "zeroes",
+        [1],
+        {"verb": 3, "which": None, "scope": ["*"], "in_scope": "12"},
+        {"verb": "zeroes\x1b[2J", "which": "a\nb", "in_scope": -1},
+        {"in_scope": True},
+    ],
+)
+def test_what_a_manifest_cannot_tell_is_left_out(said: object, tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    (made,) = build_variants(model, {"a": VariantConfig(AbsoluteThreshold(0.6))}, 0)
+    path = tmp_path / "a.safetensors"
+    patchfile.save(made.patch, path, {"told": said})
+    (loaded,) = build_variants(model, {"b": VariantConfig(patch=str(path))}, 0)
+    assert loaded.told == Told()
 
 
 def test_a_patch_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -46,14 +46,12 @@ def matched_control(
     return Patch(tuple(_tensor_control(t, model, seed, number, make) for t in patch.tensors))
 
 
-def shared_by_chance(patch: Patch) -> float:
-    """The share of a patch's entries that a matched control is expected to edit too, 0 to 1.
+def shared_by_chance(tensor: TensorPatch) -> float:
+    """How many of a tensor's edited entries a matched control is expected to edit too.
 
-    In a tensor of N entries, of which the patch edits n, each of n draws is one of those with
-    probability n / N.
+    Of N entries, of which n are edited, each of n draws is one of those with probability n / N.
     """
-    shared = sum(tensor.entries**2 / prod(tensor.shape) for tensor in patch.tensors)
-    return shared / patch.entries if patch.entries else 0.0
+    return tensor.entries**2 / prod(tensor.shape)
 
 
 def draw(count: int, size: int, key: int) -> Tensor:
