@@ -603,6 +603,20 @@ def test_texts_are_those_of_an_edited_copy(
         json.loads(line) for line in (ran.folder / "generations.jsonl").read_text().splitlines()
     ]
     assert [row["prompt"] for row in rows] == [p for p in PROMPTS for _ in range(len(VARIANTS) + 2)]
+    original = tiny_model(family)
+    for name, record in (ran.results.variants | ran.results.controls).items():
+        texts = [row for row in rows if row["variant"] == name and row["tokens"]]
+        total = 0.0
+        for row in texts:
+            prompt = tiny_tokenizer()(row["prompt"])["input_ids"]
+            likelihoods = log_probs(original, prompt, row["tokens"])
+            nll = -float(likelihoods[range(len(row["tokens"])), row["tokens"]].sum())
+            assert row["nll_under_original"] == pytest.approx(nll / len(row["tokens"]), rel=1e-5)
+            total += nll
+        if record.generation is not None:
+            tokens = sum(len(row["tokens"]) for row in texts)
+            assert record.generation.nll_under_original == pytest.approx(total / tokens, rel=1e-5)
+            assert record.generation.texts == len(texts)
     # The figures of the texts are those that validate gives, and both files are read back.
     assert from_json((ran.folder / "results.json").read_text()) == ran.results
     validated = run(folders(family), corpus, tmp_path, model=options, **data).results

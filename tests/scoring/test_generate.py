@@ -224,10 +224,11 @@ def test_padding_of_what_is_not_finite_tells_nothing(value: float) -> None:
     assert leaves_padding_out(model, *padded_prompt())
 
 
-def test_a_recurrent_model_that_reads_padding_is_told() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_recurrent_model_that_reads_padding_is_told(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     config = RwkvConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, context_length=32)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     own = model.generation_config
     assert not leaves_padding_out(model, *padded_prompt())
     assert model.generation_config is own
