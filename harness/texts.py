@@ -71,9 +71,7 @@ def measure_texts(
     departed = departure([text.tokens for text in ours], [text.tokens for text in theirs])
     told = [pair for pair in zip(ours, theirs, strict=True) if pair[0].tokens and pair[1].tokens]
     ours, theirs = ([pair[side] for pair in told] for side in (0, 1))
-    differences[_FLUENCY] = nll_difference(
-            _fluency(ours), _fluency(theirs), settings.confidence
-        )
+    differences[_FLUENCY] = nll_difference(_fluency(ours), _fluency(theirs), settings.confidence)
     return replace(
         record,
         identical_to_original=departed.identical,

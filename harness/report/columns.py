@@ -144,6 +144,20 @@ PER_WORD = (
 
 TEXTS = (
     Column(
+        "texts",
+        count,
+        ("generation.texts",),
+        "texts of at least one token, which the figures are of",
+    ),
+    Column("tokens", number, ("generation.mean_tokens",), "their mean length"),
+    Column(
+        "nll by original",
+        number,
+        ("generation.nll_under_original",),
+        "how unlikely the original finds them after their prompts, nats per token: what looks "
+        "diverse may be gibberish",
+    ),
+    Column(
         "seq-rep-4 [{level}]",
         with_interval,
         ("generation.seq_rep_4", "generation.ci95.seq_rep_4"),

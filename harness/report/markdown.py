@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.report.numbers import number
+from harness.report.numbers import number, share
 from harness.report.sentences import headlines, remarks
 from harness.report.tables import Table, tables, title
 from harness.results import Results
@@ -33,7 +33,7 @@ def _lines(results: Results) -> Iterator[str]:
         yield from _table(table)
     for remark in remarks(results):
         yield f"- {_escaped(remark)}"
-    yield from _noise_floor(results)
+    yield from _floors(results)
     yield ""
     yield "## How to read it"
     yield ""
@@ -77,12 +77,20 @@ def _table(table: Table) -> Iterator[str]:
     yield ""
 
 
-def _noise_floor(results: Results) -> Iterator[str]:
+def _floors(results: Results) -> Iterator[str]:
+    """What of a difference is arithmetic."""
     floor = results.noise_floor
-    if floor is not None:
+    if floor is None:
+        return
+    yield (
+        "- Repeatability, the original scored again on the first eight batches: "
+        f"Δnll {number(floor.delta_nll)}, KL {number(floor.kl_mean)}."
+    )
+    if (rounding := floor.rounding) is not None:
         yield (
-            "- Repeatability, the original scored again on the first eight batches: "
-            f"Δnll {number(floor.delta_nll)}, KL {number(floor.kl_mean)}."
+            f"- Rounding, {rounding.entries:,} weights moved to the next number of their type, on "
+            f"the same batches: Δnll {number(rounding.delta_nll)}, KL {number(rounding.kl_mean)}, "
+            f"top-1 {share(rounding.top1_agreement)} %."
         )
 
 

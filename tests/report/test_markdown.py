@@ -6,6 +6,7 @@ import dataclasses
 
 from harness.report import markdown
 from harness.report.sentences import headlines
+from harness.results import NoiseFloor, Rounding
 from tests.report.made import make_predicted, make_results
 
 
@@ -27,6 +28,12 @@ def test_the_report_says_what_was_measured() -> None:
     assert "- none: selects nothing, so this variant is the original." in lines
     again = "- Repeatability, the original scored again on the first eight batches: Δnll 0, KL –."
     assert again in lines
+    floor = NoiseFloor(0.0, None, Rounding(1_024, 1e-9, 4e-12, 0.9995))
+    lines = markdown(dataclasses.replace(make_results(), noise_floor=floor)).splitlines()
+    assert lines[lines.index(again) + 1] == (
+        "- Rounding, 1,024 weights moved to the next number of their type, on the same batches: "
+        "Δnll 1.0e-09, KL 4.0e-12, top-1 100.0 %."
+    )
 
 
 def test_the_report_says_how_it_was_made() -> None:

@@ -132,7 +132,9 @@ def looked_at(results: Results) -> Results:
     """The results with texts of the original, a variant and its first control, and what flowed."""
     texts = {
         "original": Generation(
-            0.125, 0.5, 0.98765, 0.05, 800, 20, 0, ci95={"seq_rep_4": (0.1, 0.2)}
+            *(0.125, 0.5, 0.98765, 0.05, 800, 20, 0),
+            **{"ci95": {"seq_rep_4": (0.1, 0.2)}, "nll_under_original": 1.25},
+            **{"texts": 20, "mean_tokens": 40.0},
         ),
         "sigma5": Generation(None, None, None, None, 0, 20, 20, None, None, {"seq_rep_4": None}),
         "sigma5-control-0": Generation(0.13, 0.5, 0.0012, 0.125, 780, 20, 1, 0.874, 4.0),
@@ -161,13 +163,16 @@ def looked_at(results: Results) -> Results:
 def test_texts_of_variants_and_first_controls() -> None:
     results = looked_at(make_results())
     table = find(results, "texts after 20 prompts")
-    assert table.header == (*("variant", "seq-rep-4 [95 %]", "diversity", "loops %", "same %"),)
+    assert table.header == (
+        *("variant", "texts", "tokens", "nll by original"),
+        *("seq-rep-4 [95 %]", "diversity", "loops %", "same %"),
+    )
     nothing = ("–",) * 4
     assert [row.cells for row in table.rows] == [
-        ("original", "0.125 [0.10, 0.20]", "0.9877", "5.0", "–"),
+        ("original", "20", "40", "1.25", "0.125 [0.10, 0.20]", "0.9877", "5.0", "–"),
         ("none", *nothing),
         ("sigma5", *nothing),
-        ("  control", "0.130", "1.2e-03", "12.5", "87.4"),
+        ("  control", "–", "–", "–", "0.130", "1.2e-03", "12.5", "87.4"),
     ]
     assert [row.control for row in table.rows] == [False, False, False, True]
 
