@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import ConfigError
+from harness.models.repository import first_line
 from harness.outliers import Patch
 from harness.probes import Observer
-from harness.repository import first_line
 from harness.scoring import generate_batch
 
 if TYPE_CHECKING:

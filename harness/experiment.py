@@ -12,18 +12,17 @@ import torch
 from jsonargparse.typing import OpenUnitInterval, PositiveInt
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness import stages
 from harness.caveats import Caveats
 from harness.data import PromptBatch, WindowBatch
 from harness.generation import Generation
+from harness.models import DType, Pretrained, try_out
 from harness.outliers import Patch
 from harness.outliers.rounding import nudged
-from harness.pretrained import DType, Pretrained
 from harness.probes import Observation, Observer
-from harness.scoring import ChunkedHead, Continuation, Tally, generate_batch, score_batch
-from harness.scoring.causality import looks_ahead
+from harness.scoring import Continuation, Tally, generate_batch, score_batch
 from harness.scoring.fluency import under_original
 from harness.training import Training
 from harness.variants import (
@@ -49,16 +48,17 @@ class OutlierExperiment(LightningModule):
     one set of weights.
 
     Args:
-        pretrained: Hub id or local folder of a Hugging Face causal language model, or `demo` for
-            the embedded one.
+        pretrained: Hub id or local folder of a Hugging Face causal language model, or of an adapter
+            of PEFT, which is merged; a GGUF file (`owner/name/file.gguf` on the hub), which is
+            dequantised; or `demo` for the embedded model.
         revision: Branch, tag or commit on the hub.
         dtype: Data type of the weights; it decides the precision of the evaluation. `auto` takes
-            what the model's config.json says.
+            what the model's config.json says, and float32 for GGUF files.
         attn_implementation: Attention kernel as transformers names it, for example `sdpa`.
         device_map: Placement of the weights as accelerate reads it, for example `auto`. Without
             it the model lies on one device.
-        tokenizer: Hub id or folder of the tokenizer. Null: the model's own.
-        trust_remote_code: Whether Python code in the model's repository may run here.
+        tokenizer: Hub id, folder or GGUF file of the tokenizer. Null: the model's own.
+        trust_remote_code: Whether code in the model's repository and in metrics may run here.
         force_dtype: Accept a data type that overflows in this model, such as float16 in Gemma-3.
         architecture: For `fit` from scratch: a Hugging Face configuration (`model_type`,
             `hidden_size`, ...) of a model that starts from random weights. Null: `pretrained`.
@@ -128,7 +128,7 @@ class OutlierExperiment(LightningModule):
         if self.generation is not None and stage != "fit":
             # `check` tried the arguments with more ids than any model has; now with this one's.
             self.generation.rehearse("model.generation", self.source.vocabulary)
-            self.metrics = self.generation.load_metrics("model.generation")
+            self.metrics = self.generation.load_metrics("model.generation", self.source.trusts_code)
         if stage != "fit":
             check_scopes(self.variant_configs, self.source.skeleton())
 
@@ -148,23 +148,23 @@ class OutlierExperiment(LightningModule):
         """Training has no variants: their entries would move with the weights."""
         self.model.train()
         self.rounding = _NOTHING
-        self._measure_with([])
+        self._measure_with(lambda _: [])
 
     def on_validation_start(self) -> None:
         """Finds the outliers, now that the weights are in place and on their device."""
         if self.trainer.state.fn != "fit":
             self.rounding = nudged(self.model)
-            self._measure_with(build_variants(self.model, self.variant_configs, self.control_seed))
+            self._measure_with(
+                lambda model: build_variants(model, self.variant_configs, self.control_seed)
+            )
 
     on_test_start = on_validation_start
     on_predict_start = on_validation_start
 
-    def _measure_with(self, variants: list[Variant]) -> None:
-        if looks_ahead(self.model):
-            raise self.source.refused("its predictions change with what follows: it is not causal")
-        self.variants = variants
-        self.head = ChunkedHead(self.model)
-        self.caveats = Caveats(self.head, variants)
+    def _measure_with(self, build: Callable[[nn.Module], list[Variant]]) -> None:
+        self.head = try_out(self.source, self.model, getattr(self.trainer, "datamodule", None))
+        self.variants = build(self.model)
+        self.caveats = Caveats(self.head, self.variants)
 
     # -- scoring -----------------------------------------------------------------------------
 

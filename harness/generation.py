@@ -45,7 +45,8 @@ class Generation:
             next number, and so on; each variant starts from the same.
         arguments: Further arguments of `generate` in transformers, such as `{min_p: 0.05}`.
         metrics: Further metrics of the texts: names of metrics of `evaluate` on the hub, or scripts
-            that hold one (they are run). Where one needs references it gets the original's texts.
+            that hold one. They are run, but only where `model.trust_remote_code` allows it. Where
+            one needs references it gets the original's texts.
     """
 
     max_new_tokens: PositiveInt = 40
@@ -105,11 +106,12 @@ class Generation:
             rehearse(model, alone, f"{key}.arguments.{name}", value)
         rehearse(model, self.to_arguments(), f"{key}.arguments", self.arguments)
 
-    def load_metrics(self, key: str) -> list[Any]:
+    def load_metrics(self, key: str, trusted: bool) -> list[Any]:
         """Loads the further metrics.
 
         Args:
             key: Configuration key of these settings.
+            trusted: Whether code of others may run for them.
 
         Raises:
             ConfigError: Naming the one that cannot be loaded.
@@ -118,7 +120,7 @@ class Generation:
             return []
         from harness.scoring.text_metrics import load_metric
 
-        return [load_metric(name, f"{key}.metrics") for name in self.metrics]
+        return [load_metric(name, f"{key}.metrics", trusted=trusted) for name in self.metrics]
 
     def to_arguments(self) -> dict[str, Any]:
         """Arguments of `generate`; for what is not set transformers has its defaults."""

@@ -66,6 +66,7 @@ def results_of(
         variants={name: whole(name, record) for name, record in variants.items()},
         controls={name: whole(name, record) for name, record in measured.controls.items()},
         warnings=(
+            *experiment.source.remarks,
             *experiment.caveats.sentences,
             *conclusions.overlaps(experiment.variants, measured.variants),
             *conclusions.near_rounding(measured.variants, floor, experiment.model.dtype),

@@ -587,7 +587,12 @@ BAD_TEXTS = [
     (["--data.chat_template=true"], "data.chat_template=True: the tokenizer has no chat template"),
     (["--data.prompt_batch_size=0"], "data.prompt_batch_size=0: give a whole number from 1 on"),
     (
-        ["--model.generation.metrics=[no-such-metric]"],
+        ["--model.generation.metrics=[rouge]"],
+        "model.generation.metrics='rouge': a metric is code of someone's that would run on this "
+        "machine; read it, then allow it by model.trust_remote_code=true",
+    ),
+    (
+        ["--model.generation.metrics=[no-such-metric]", "--model.trust_remote_code=true"],
         "model.generation.metrics='no-such-metric': no such script here",
     ),
     (
@@ -674,7 +679,7 @@ def test_what_is_wrong_about_texts_is_refused_before_a_model_is_loaded(
     def loaded(_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("harness.pretrained.Pretrained.load", loaded)
+    monkeypatch.setattr("harness.models.Pretrained.load", loaded)
     monkeypatch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
     Path("empty.txt").touch()
     Path("folder").mkdir()
@@ -722,7 +727,7 @@ def test_config_yaml_replays_metrics_from_elsewhere(
         "    def _compute(self, predictions):\n"
         '        return {"letters": sum(map(len, predictions))}\n'
     )
-    named = ["--model.generation.metrics=[mine.py]"]
+    named = ["--model.generation.metrics=[mine.py]", "--model.trust_remote_code=true"]
     assert run("predict", *tiny, *PROMPTS, *named)[0] == 0
     first = results()["variants"]["original"]["generation"]["metrics"]
     assert first

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 from harness.errors import ConfigError
 from harness.experiment import NOISE_FLOOR, ROUNDING, OutlierExperiment
 from harness.generation import Generation
+from harness.models import Pretrained
 from harness.outliers import (
     AbsoluteThreshold,
     Clip,
@@ -37,7 +38,6 @@ from harness.outliers import (
     TopFraction,
 )
 from harness.outliers.rounding import nudged
-from harness.pretrained import Pretrained
 from harness.records import results_of
 from harness.results import Results, Variant
 from harness.results_json import from_json

@@ -102,6 +102,13 @@ def test_a_loaded_patch_does_not_need_its_file(tmp_path: Path) -> None:
     assert parts(loaded) == before
 
 
+def test_a_path_that_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    for name, threshold in (("part[1].safetensors", 1.0), ("part1.safetensors", 1e9)):
+        patchfile.save(patched(Awkward(), threshold), tmp_path / name, {})
+    assert patchfile.load(tmp_path / "part[1].safetensors")[0].entries > 0
+    assert patchfile.load(tmp_path / "part1.safetensors")[0].entries == 0
+
+
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as error:
         patchfile.load(path, "model.variants.zeroed.patch")
@@ -115,6 +122,8 @@ def test_what_is_no_patch_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p"
     assert "no such file" in refused(path)
     assert "no such file" in refused(tmp_path)
+    assert "no such file" in refused(tmp_path / ("x" * 5000))
+    assert "no such file" in refused(tmp_path / "a\0b")
     for content in (b"", b"hello", b"\xff" * 100):
         path.write_bytes(content)
         assert "safetensors" in refused(path)
@@ -133,9 +142,20 @@ def test_what_is_no_patch_is_refused(tmp_path: Path) -> None:
         ({"format": 2}, "format 2"),
         ({"format": None}, "format None"),
         ({"tensors": []}, "its tensors"),
-        ({"tensors": [{"name": "m"}]}, "dtype"),
+        ({"tensors": [{"name": "m"}]}, "no 'dtype'"),
         ({"tensors": [{"name": "m", "shape": [2], "dtype": "float32"}]}, "ascend within"),
-        ({"tensors": [{"name": "m", "shape": 3, "dtype": "float32"}]}, "not a valid patch"),
+        *(
+            ({"tensors": [{"name": "m", "shape": shape, "dtype": "float32"}]}, "its shape must be")
+            for shape in (3, None, "9", ["9"], [9.0], [True], {"9": 9}, [[9]])
+        ),
+        *(
+            ({"tensors": [{"name": "m", "shape": shape, "dtype": "float32"}]}, "no tensor has")
+            for shape in ([-1], [-3, -3], [10**18, 10**18], [10**400], [0, 10**19])
+        ),
+        ({"tensors": [{"name": 7, "shape": [9], "dtype": "float32"}]}, "must be text"),
+        ({"tensors": [{"name": "m", "shape": [9], "dtype": ["float32"]}]}, "must be text"),
+        ({"tensors": {"m": [9]}}, "its tensors must be a list"),
+        ({"tensors": ["m"]}, "its tensors must be a list"),
         ({"tensors": [{"name": "m", "shape": [9], "dtype": "float16"}]}, "float16"),
         ({"tensors": 2 * [{"name": "m", "shape": [9], "dtype": "float32"}]}, "once"),
         ({"tensors": None}, "not a valid patch"),
@@ -151,7 +171,7 @@ def test_a_manifest_that_does_not_fit_is_refused(
         manifest = json.loads(file.metadata()["manifest"])
     save_file(tensors, path, metadata={"manifest": json.dumps(manifest | damage)})
     assert reason in refused(path)
-    for text in ("{", "[]", "null"):
+    for text in ("{", "[]", "null", "[" * 100_000, '"text"'):
         save_file(tensors, path, metadata={"manifest": text})
         assert "not a valid patch" in refused(path)
 

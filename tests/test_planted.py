@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from harness.models import Pretrained
 from harness.outliers import AbsoluteThreshold, Zero, make_patch, matched_control
-from harness.pretrained import Pretrained
 from harness.results import Results
 from harness.variants import VariantConfig
 from tests.planted import THRESHOLD, Planted, demo_windows, mean_nll, plant

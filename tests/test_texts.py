@@ -298,7 +298,7 @@ def test_a_metric_gets_the_originals_texts_as_references(script: Any) -> None:
         "original": {0: "a", 1: "b", 2: "c", 3: "d"},
         "b": {3: "d", 1: "x", 2: "c"},  # the first could not be written
     }
-    found, problems = foreign_metrics(settings.load_metrics("key"), texts, "original")
+    found, problems = foreign_metrics(settings.load_metrics("key", trusted=True), texts, "original")
     assert problems == []
     assert found["original"] == {"same": 1.0, "n": 4.0, "loop_rate": 0.0}
     assert found["b"] == {"same": pytest.approx(2 / 3), "n": 3.0, "loop_rate": 0.0}
@@ -308,7 +308,7 @@ def test_a_metric_that_fails_is_a_warning_for_each_model(script: Any) -> None:
     failing = "{'x': 1 / (predictions == references and 1 or 0)}"
     settings = Generation(metrics=[script("fails", failing)])
     texts = {"original": {0: "a"}, "b": {0: "x"}, "c": dict[int, str]()}
-    found, problems = foreign_metrics(settings.load_metrics("key"), texts, "original")
+    found, problems = foreign_metrics(settings.load_metrics("key", trusted=True), texts, "original")
     assert found == {"original": {"x": 1.0}, "b": {}, "c": {}}
     assert problems == ["b: local failed: ZeroDivisionError: division by zero."]
 

@@ -61,6 +61,11 @@ class Corpus:
     plan: list[list[int]]
     record: results.Data
 
+    @property
+    def longest(self) -> int:
+        """Most ids that the model sees at once."""
+        return max(window.length for window in self.windows)
+
     def size(self, batch: list[int]) -> int:
         """Ids of a batch of the plan, padding among them."""
         return len(batch) * max(self.windows[number].length for number in batch)

@@ -158,10 +158,8 @@ class TextDataModule(LightningDataModule):
         # What has no splits holds the training text, whichever split that was taken from.
         unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
         if "fit" in new and unsplit and self._place()[0] == 0:
-            note(
-                f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the "
-                "training text; give a folder with train and validation files"
-            )
+            same = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the "
+            note(f"{same}training text; give a folder with train and validation files")
 
     def corpus(self, command: str) -> Corpus:
         """Returns what ``setup`` has made ready for ``fit``, ``validate`` or ``test``."""
@@ -170,6 +168,11 @@ class TextDataModule(LightningDataModule):
     def prompt_texts(self, command: str) -> list[str]:
         """Returns the prompts of a command; none where no text is generated."""
         return self._prompts[command].texts if command in self._prompts else []
+
+    def longest_row(self) -> int:
+        """Returns the most ids that the model will see at once, of a window or a prompt."""
+        parts: list[Corpus | Prompts] = [*self._corpora.values(), *self._prompts.values()]
+        return max(part.longest for part in parts)
 
     def train_dataloader(self) -> Loader:
         """Returns the training batches: chunks in random order, by the seed of torch.

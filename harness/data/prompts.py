@@ -102,11 +102,13 @@ class Prompts:
         texts: The prompts; their place in this list is their number everywhere.
         rows: The prompts as tensors, by planned batch.
         plan: Batches of prompt numbers, independent of the number of processes.
+        longest: Most ids that the model sees at once, those that it writes among them.
     """
 
     texts: list[str]
     rows: PromptRows
     plan: list[list[int]]
+    longest: int
 
 
 def build_prompts(
@@ -167,6 +169,7 @@ def build_prompts(
         [prompt.text for prompt in found],
         PromptRows(ids, 0 if pad is None else int(pad), first_step),
         plan_batches([len(encoded) for encoded in ids], batch_size),
+        longest=max(map(len, ids)) + new_tokens,
     )
 
 

@@ -13,10 +13,8 @@ from harness.scoring.head import evaluating
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_TOKENS = 8
 
-
-def looks_ahead(model: PreTrainedModel) -> bool:
+def looks_ahead(model: PreTrainedModel, tokens: int = 8) -> bool:
     """Whether predictions change with a token behind them, as those of BERT and XLNet do.
 
     Two rows that differ in their second half are compared in the first, where they do not. Few
@@ -25,16 +23,17 @@ def looks_ahead(model: PreTrainedModel) -> bool:
 
     Args:
         model: A Hugging Face model with logits [B, T, V].
+        tokens: Tokens of a row, T, at least 2.
     """
     embedding: Any = model.get_input_embeddings()
-    ids = torch.arange(_TOKENS, device=model.device).repeat(2, 1)
-    ids[1, _TOKENS // 2 :] += 1
+    ids = torch.arange(tokens, device=model.device).repeat(2, 1)
+    ids[1, tokens // 2 :] += 1
     ids %= embedding.weight.shape[0]
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
 
     def first_half() -> Tensor:
         logits: Tensor = model(**inputs, return_dict=True).logits
-        return logits[:, : _TOKENS // 2]
+        return logits[:, : tokens // 2]
 
     with evaluating(model), torch.inference_mode():
         one, other = first_half()

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from harness.outliers import Patch
 
-_SAMPLE_TOKENS = 16
-
 
 class ChunkedHead:
     """Splits a causal language model, so that logits can be made of a few positions at a time.
@@ -36,6 +34,7 @@ class ChunkedHead:
 
     Args:
         model: A Hugging Face causal language model.
+        tokens: Tokens of each of the two rows of that batch.
 
     Attributes:
         model: The model.
@@ -43,8 +42,9 @@ class ChunkedHead:
         vocabulary: Number of logits per position, V.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, tokens: int = 8) -> None:
         self.model = model
+        self._tokens = tokens
         self.reason: str | None = None
         self.vocabulary = 0
         self._backbone: nn.Module | None = None
@@ -64,7 +64,7 @@ class ChunkedHead:
         What the tail rounds to by itself is forgiven. Done once at the start; to be done again if
         the model's structure changes.
         """
-        ids = torch.arange(_SAMPLE_TOKENS, device=self.model.device).reshape(2, -1)
+        ids = torch.arange(2 * self._tokens, device=self.model.device).reshape(2, -1)
         embedding: Any = self.model.get_input_embeddings()
         ids %= embedding.weight.shape[0]
         mask = torch.ones_like(ids)

@@ -101,7 +101,7 @@ OURS: dict[str, type[_Degeneration]] = {
 """Our metrics by name. They need neither network nor files."""
 
 
-def load_metric(name: str, key: str) -> Any:
+def load_metric(name: str, key: str, *, trusted: bool) -> Any:
     """Returns a metric by its name.
 
     A script, whether local or from the hub, is Python that runs on this machine: name only what you
@@ -111,16 +111,23 @@ def load_metric(name: str, key: str) -> Any:
         name: One of ``OURS``, the path of a script that defines an ``evaluate`` module, or the name
             of one on the Hugging Face hub (``rouge``, ``user/metric``).
         key: Configuration key that the name came from, for the error.
+        trusted: Whether code of others may run; that of ``OURS`` always may.
 
     Returns:
         The metric, an ``evaluate.EvaluationModule`` that keeps what it is given in memory and,
         where it draws at random, draws the same each time.
 
     Raises:
-        ConfigError: If it cannot be loaded, for whatever reason.
+        ConfigError: If it may not be run or cannot be loaded, for whatever reason.
     """
     if name in OURS:
         return OURS[name](seed=0)
+    if not trusted:
+        reason = (
+            "a metric is code of someone's that would run on this machine; read it, then allow it "
+            f"by model.trust_remote_code=true. Always there: {', '.join(OURS)}"
+        )
+        raise ConfigError(key, name, reason)
     try:
         return evaluate.load(name, keep_in_memory=True, seed=0)
     except FileNotFoundError:

@@ -167,7 +167,7 @@ def test_texts_of_variants_and_first_controls() -> None:
         *("variant", "texts", "tokens", "nll by original"),
         *("seq-rep-4 [95 %]", "diversity", "loops %", "same %"),
     )
-    nothing = ("–",) * 4
+    nothing = ("–",) * 7
     assert [row.cells for row in table.rows] == [
         ("original", "20", "40", "1.25", "0.125 [0.10, 0.20]", "0.9877", "5.0", "–"),
         ("none", *nothing),

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from harness.errors import ConfigError
+from harness.models import Pretrained
 from harness.outliers import AbsoluteThreshold, Scope, TopFraction, unique_parameters
-from harness.pretrained import Pretrained
 from harness.probes import Sites
 from harness.results import Observed
 from harness.tracking import ActivationStatistics, RunLogger, RunRecorder

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.errors import ConfigError
-from harness.pretrained import Pretrained
-from harness.repository import first_line
+from harness.models import Pretrained
+from harness.models.repository import first_line
 from tests.tiny import FAMILIES, save_tiny, tiny_model
 
 

@@ -1,0 +1,6 @@
+"""Hugging Face models: where they lie, how they are loaded, and whether they can be measured."""
+
+from harness.models.pretrained import DType, Pretrained
+from harness.models.trials import try_out
+
+__all__ = ["DType", "Pretrained", "try_out"]

@@ -1,0 +1,93 @@
+"""A loaded model is tried on a few tokens, and on one row of the longest, before it is measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.console import note
+from harness.data import TextDataModule
+from harness.errors import ConfigError
+from harness.models.pretrained import Pretrained
+from harness.models.repository import said
+from harness.scoring import ChunkedHead
+from harness.scoring.causality import looks_ahead
+from harness.scoring.head import evaluating
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_SHORT = 8
+
+
+def try_out(source: Pretrained, model: PreTrainedModel, data: object) -> ChunkedHead:
+    """Refuses a model that fails, looks ahead, or cannot take rows of the length that is asked for.
+
+    Limits that a configuration states are believed until here, and not all are right. Of what is
+    asked for one row is tried, which costs one forward of the model's body; only where that fails
+    the longest row that does not is looked for.
+
+    Args:
+        source: Where the model comes from.
+        model: The model, on its device.
+        data: The data module whose rows it will see; of anything else no row is tried.
+
+    Returns:
+        The model in two parts, ready to score.
+
+    Raises:
+        ConfigError: Naming what fails and, where that is a length, what would be accepted.
+    """
+    if model.device.type == "cpu" and model.dtype == torch.float16:
+        note(
+            "float16 is many times slower than bfloat16 or float32 on a CPU; "
+            "--model.dtype bfloat16 is as short"
+        )
+    longest = data.longest_row() if isinstance(data, TextDataModule) else None
+    limits = [limit for limit in (longest, source.max_positions) if limit is not None]
+    short = min([_SHORT, *limits])
+    try:
+        ahead = looks_ahead(model, short)
+        head = ChunkedHead(model, short)
+    except Exception as error:  # a model may do anything
+        raise source.refused(f"its own forward fails: {said(error)}") from error
+    if ahead:
+        raise source.refused("its predictions change with what follows: it is not causal")
+    if longest is not None and longest > short:
+        _try_length(source, head, short, longest)
+    return head
+
+
+def _try_length(source: Pretrained, head: ChunkedHead, short: int, longest: int) -> None:
+    failure = _failure(source, head, longest)
+    if failure is None:
+        return
+    fits, fails = short, longest
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if _failure(source, head, middle) is None:
+            fits = middle
+        else:
+            fails = middle
+    raise ConfigError(
+        "data.max_length",
+        longest,
+        f"{source.name} fails on a row of so many ids ({said(failure)}), and takes {fits}: choose "
+        "at most as many, for prompts with model.generation.max_new_tokens",
+    ) from failure
+
+
+def _failure(source: Pretrained, head: ChunkedHead, length: int) -> Exception | None:
+    """What a model raises at a row of some length; None where it takes it."""
+    embedding = head.model.get_input_embeddings().weight
+    # Padding would not do: some count positions by the tokens that are none.
+    padding = source.tokenizer.pad_token_id, getattr(head.model.config, "pad_token_id", None)
+    token = next((n for n in range(len(embedding)) if n not in padding), 0)
+    ids = torch.full((1, length), token, device=head.model.device)
+    try:
+        with evaluating(head.model), torch.inference_mode():
+            head.body(ids, torch.ones_like(ids))
+    except Exception as error:  # as above
+        return error
+    return None

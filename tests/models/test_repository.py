@@ -1,0 +1,97 @@
+"""Why a model cannot be had, in one line that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.demo import MODEL_FOLDER
+from harness.errors import ConfigError
+from harness.models.repository import first_line, locate, refusal
+
+KEY = "model.pretrained"
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (
+            "GatedRepoError",
+            "accept its terms at https://huggingface.co/a/b and run `hf auth",
+        ),
+        ("RevisionNotFoundError", "no such revision (model.revision)"),
+        ("RepositoryNotFoundError", "no such repository on the hub"),
+        ("LocalEntryNotFoundError", "the hub cannot be reached"),
+        ("SomethingElse", "the first line"),
+    ],
+)
+def test_the_cause_that_the_hub_named_decides(kind: str, says: str) -> None:
+    outer = OSError("\n  the first line.\nand a second")
+    # Told apart by name: huggingface_hub is not imported for it.
+    outer.__cause__ = type(kind, (OSError,), {})("403")
+    error = refusal("model.pretrained", "a/b", outer)
+    assert str(error).startswith("model.pretrained='a/b': ")
+    assert says in str(error)
+    assert "\n" not in str(error)
+
+
+def test_an_error_that_says_nothing_gives_its_name() -> None:
+    assert refusal("model.tokenizer", "a/b", KeyError()).reason == "KeyError"
+
+
+def test_where_a_model_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert locate(KEY, "demo") == (str(MODEL_FOLDER), None)
+    assert locate(KEY, "~/mine") == (str(tmp_path / "mine"), None)
+    assert locate(KEY, "someone/something") == ("someone/something", None)
+    assert locate(KEY, "gpt2") == ("gpt2", None)
+    assert locate(KEY, "a/b/c.gguf") == ("a/b", "c.gguf")
+    assert locate(KEY, "a/b/in/c.GGUF") == ("a/b", "in/c.GGUF")
+    with pytest.raises(ConfigError, match=r"^model\.tokenizer='~/yours': no such folder"):
+        locate("model.tokenizer", "~/yours")
+
+
+@pytest.mark.parametrize("name", ["part[1]", "a*b", "what?", "~mine", "{a,b}", "a b", "x.gguf"])
+def test_a_path_that_exists_is_meant(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    Path("part1").mkdir()  # what the first would match as a pattern
+    assert locate(KEY, name) == (name, None)
+    (Path(name) / "w.gguf").touch()
+    assert locate(KEY, f"{name}/w.gguf") == (name, "w.gguf")
+    Path("w.gguf").touch()
+    assert locate(KEY, "w.gguf") == (".", "w.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("w.gguf", "no such file"),
+        ("folder/w.gguf", "no such file"),
+        ("./a/b/w.gguf", "no such file"),
+        ("~nobody-of-this-name/w", "no such folder"),
+        ("a b", "no such folder"),
+        ("x" * 5000 + "!", "no such folder"),
+        ("a\0b", "no such folder"),
+        ("weights.bin", "a file that is no model"),
+    ],
+)
+def test_what_is_neither_here_nor_an_id_is_refused(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weights.bin").touch()
+    with pytest.raises(ConfigError, match=f"{says}.*; give a hub id, a folder with") as error:
+        locate(KEY, name)
+    assert (error.value.key, error.value.value) == (KEY, name)
+
+
+def test_a_reason_is_one_line_of_bounded_length() -> None:
+    said = "Validation error:\n  " + "and more " * 1000 + "\nand a third line"
+    assert first_line(ValueError(said)).startswith("Validation error: and more and more")
+    assert len(first_line(ValueError(said))) <= 300
