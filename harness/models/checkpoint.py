@@ -68,13 +68,16 @@ class Checkpoint:
         """The GGUF file that holds the model; None where it is held otherwise.
 
         Raises:
-            ConfigError: There are several, and none was named.
+            ConfigError: There are several, and none was named; or no package to read one.
         """
-        if self._place.file is not None or self._has_weights:
-            return self._place.file
-        found = [name for name in self.files if name.lower().endswith(".gguf")]
+        found = [self._place.file] if self._place.file is not None else []
+        if not found and not self._has_weights:
+            found = [name for name in self.files if name.lower().endswith(".gguf")]
         if len(found) > 1:
             raise self._refused(f"holds several GGUF files; name one of {', '.join(found)}")
+        if found and find_spec("gguf") is None:
+            how = "pip install 'outlier-harness[gguf]'"
+            raise self._refused(f"reading GGUF files needs a package more: {how}")
         return found[0] if found else None
 
     @cached_property
@@ -122,15 +125,12 @@ class Checkpoint:
             ConfigError: It holds pickles, no weights, or a list of them that points elsewhere.
         """
         if self.gguf is not None:
-            if find_spec("gguf") is None:
-                how = "pip install 'outlier-harness[gguf]'"
-                raise self._refused(f"reading GGUF files needs a package more: {how}")
             return
         # Of a repository that cannot be asked loading will say what is missing.
         if self.adapter is not None:
             if ADAPTER_WEIGHTS not in self.files:
                 raise self._no_weights(ADAPTER_WEIGHTS)
-        elif self.files and not self._has_weights:
+        elif (self.local or self.files) and not self._has_weights:
             raise self._no_weights(WEIGHTS)
         elif INDEX in self.files and WEIGHTS not in self.files:
             self._check_index()
@@ -144,7 +144,7 @@ class Checkpoint:
         weights = self.mapping(INDEX).get("weight_map")
         if not isinstance(weights, dict) or not weights:
             raise self._refused(f"{INDEX} names no weights")
-        for file in dict.fromkeys(weights.values()):
+        for file in weights.values():
             if not isinstance(file, str) or not file.endswith(".safetensors"):
                 raise self._refused(
                     f"{INDEX} points at {file!r}; weights are read from safetensors alone, as a "
@@ -153,6 +153,7 @@ class Checkpoint:
             path = PurePosixPath(file)
             if path.is_absolute() or ".." in path.parts or "\\" in file:
                 raise self._refused(f"{INDEX} points at {file!r}, outside of the model")
+        for file in dict.fromkeys(weights.values()):
             if self.local and not os.path.isfile(os.path.join(self.source, file)):
                 raise self._refused(f"{INDEX} points at {file!r}, which is not there")
 

@@ -13,7 +13,7 @@ import torch
 from harness.console import quiet_transformers
 from harness.errors import ConfigError
 from harness.models.checkpoint import Checkpoint
-from harness.models.repository import first_line, refusal
+from harness.models.repository import first_line, refusal, said
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -80,6 +80,27 @@ def load_weights(
     return model, sorted(info["unexpected_keys"])
 
 
+def make_model(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+    """Makes a model with the values that it starts from.
+
+    Args:
+        config: Its configuration.
+        options: How transformers is to make it.
+
+    Raises:
+        ValueError: No causal language model can be made of the configuration.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_config(config, **options)
+    except Exception as error:  # what a configuration says wrongly may fail anywhere
+        reason = f"no model can be made of this configuration: {said(error)}"
+        if str(error).startswith("Unrecognized configuration class"):
+            reason = f"{config.model_type} is not a causal language model: {first_line(error)}"
+        raise ValueError(reason) from error
+
+
 def read_tokenizer(
     checkpoint: Checkpoint, key: str, name: str, trust: bool
 ) -> PreTrainedTokenizerBase:
@@ -98,12 +119,14 @@ def read_tokenizer(
 
     file = {} if checkpoint.gguf is None else {"gguf_file": checkpoint.gguf}
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.source, revision=checkpoint.revision, trust_remote_code=trust, **file
         )
+        tokenizer("a")  # some settings are only looked at now
     except Exception as error:  # as above
         reason = refusal(key, name, error).reason
         raise ConfigError(key, name, f"no tokenizer: {reason}") from error
+    return tokenizer
 
 
 def unused(names: Iterable[str], whose: str) -> list[str]:

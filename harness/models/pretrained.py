@@ -27,8 +27,8 @@ from harness.models.configuration import (
     text_config,
     unfit,
 )
-from harness.models.loading import load_weights, read_tokenizer, unused
-from harness.models.repository import first_line, said
+from harness.models.loading import load_weights, make_model, read_tokenizer, unused
+from harness.models.repository import first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -117,6 +117,8 @@ class Pretrained:
             **self._how,
         )
         with self._speaking_of(base):
+            if base.checkpoint.local:
+                base.revision = None
             if base.checkpoint.adapter is not None:
                 raise base.refused("an adapter itself; merge that one first, and save the model")
             base.check()
@@ -273,18 +275,10 @@ class Pretrained:
             self.tokenizer.save_pretrained(folder)
 
     def _made(self, **options: Any) -> PreTrainedModel:
-        """A model of the configuration with the values that it starts from."""
-        from transformers import AutoModelForCausalLM
-
         try:
-            return AutoModelForCausalLM.from_config(
-                self.config, trust_remote_code=self.trusts_code, **options
-            )
-        except Exception as error:  # what a configuration says wrongly may fail anywhere
-            reason = f"{self.config.model_type} is not a causal language model: {first_line(error)}"
-            if not str(error).startswith("Unrecognized configuration class"):
-                reason = f"no model can be made of this configuration: {said(error)}"
-            raise self.refused(reason) from error
+            return make_model(self.config, trust_remote_code=self.trusts_code, **options)
+        except ValueError as error:
+            raise self.refused(str(error)) from error
 
     def _merged(self, base: Pretrained) -> PreTrainedModel:
         with self._speaking_of(base):

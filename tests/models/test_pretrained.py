@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from harness.errors import ConfigError
 from harness.models import Pretrained
 from harness.models.repository import first_line
+from tests.running import run
 from tests.tiny import FAMILIES, save_tiny, tiny_model
 
 
@@ -218,3 +219,110 @@ def test_a_model_that_is_no_language_model_is_refused(folder: Path) -> None:
     edit_config(folder, model_type="vit", architectures=["ViTModel"])
     with pytest.raises(ConfigError, match="not a causal language model"):
         Pretrained(str(folder)).skeleton()
+
+
+def test_weights_without_a_place_are_said(folder: Path) -> None:
+    edit_config(folder, num_hidden_layers=1)
+    source = Pretrained(str(folder))
+    source.load()
+    (sentence,) = source.remarks
+    assert sentence.startswith(f"9 weights in {folder} have no place in the model")
+    assert "and were not measured: model.layers.*.input_layernorm.weight, " in sentence
+
+
+def test_what_is_said_of_weights_stands_in_the_results(
+    folder: Path, texts: Path, tmp_path: Path
+) -> None:
+    edit_config(folder, num_hidden_layers=1)
+    ran = run(folder, texts, tmp_path / "logs")
+    assert ran.results.warnings[0].startswith(f"9 weights in {folder} have no place")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_said_of_weights_that_all_have_a_place(family: str, tmp_path: Path) -> None:
+    source = Pretrained(str(save_tiny(tmp_path / family, family)))
+    source.load()
+    assert source.remarks == []
+
+
+_SMALL = {
+    "t5": {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2},
+    "bart": {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1},
+    "whisper": {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1},
+    "musicgen": {},
+}
+
+
+@pytest.mark.parametrize("kind", _SMALL)
+def test_encoder_decoder_models_are_refused_for_what_they_are(kind: str, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, **_SMALL[kind]}))
+    with pytest.raises(ConfigError, match=f"{kind} is an encoder-decoder model") as error:
+        _ = Pretrained(str(folder)).max_positions
+    assert error.value.key == "model.pretrained"
+
+
+def test_a_decoder_that_was_taken_out_of_one_is_none() -> None:
+    architecture = {"model_type": "bart", "is_encoder_decoder": False, "d_model": 16}
+    architecture |= {"decoder_layers": 1, "decoder_attention_heads": 2, "vocab_size": 40}
+    source = Pretrained(architecture=architecture)
+    assert type(source.load()).__name__ == "BartForCausalLM"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_attention_heads": 0},
+        {"dtype": "nosuch"},
+        {"dtype": "int8"},
+        {"dtype": 3},
+        {"vocab_size": 0},
+        {"vocab_size": "many"},
+        {"max_position_embeddings": "many"},
+        {"hidden_size": 10**15},
+        {"model_type": 3},
+        {"quantization_config": 3},
+        {"rope_parameters": 3},
+        {"transformers_weights": "../model.safetensors"},
+        {"transformers_weights": "adapter_model.bin"},
+        {"auto_map": 3},
+    ],
+    ids=str,
+)
+def test_a_configuration_that_makes_no_sense_is_refused(
+    folder: Path, changes: dict[str, object]
+) -> None:
+    edit_config(folder, **changes)
+    source = Pretrained(str(folder))
+    with pytest.raises(ConfigError) as error:
+        source.load()
+    assert error.value.key == "model.pretrained"
+    assert "\n" not in str(error.value)
+    assert len(error.value.reason) < 500
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "[]", "3", "{", "", "{}", "[" * 100_000, '{"a":' * 100_000, "\udcff"]
+)
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_files_that_hold_anything_are_refused_in_one_line(
+    folder: Path, file: str, text: str
+) -> None:
+    (folder / file).write_bytes(text.encode("utf-8", "surrogateescape"))
+    source = Pretrained(str(folder))
+    if (file, text) == ("tokenizer_config.json", "{}"):  # nothing has to stand in it
+        assert source.tokenizer("ab").input_ids == [64, 65]
+        return
+    with pytest.raises(ConfigError) as error:
+        _ = source.config if file == "config.json" else source.tokenizer
+    assert error.value.key == "model.pretrained"
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settings", [{"model_max_length": "x"}, {"bos_token": 3}])
+def test_settings_of_a_tokenizer_that_make_no_sense_are_refused(
+    folder: Path, settings: dict[str, object]
+) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    with pytest.raises(ConfigError, match="no tokenizer: "):
+        _ = Pretrained(str(folder)).tokenizer
