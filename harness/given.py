@@ -37,9 +37,10 @@ def make_absolute(config: Namespace) -> None:
     def absolute(value: Any) -> Any:
         if not isinstance(value, str) or value in ("", "demo"):
             return value
-        path = Path(value).expanduser()
-        # Unlike that of Path, this takes a sentence too long to be the name of a file.
-        return str(path.resolve()) if os.path.exists(path) else value
+        # What exists is meant, whatever it looks like; and unlike those of Path, these functions
+        # take a sentence too long to be the name of a file, and a home that nobody has.
+        here = (path for path in (value, os.path.expanduser(value)) if os.path.exists(path))
+        return next((str(Path(path).resolve()) for path in here), value)
 
     for key in ("model.pretrained", "model.tokenizer", "ckpt_path"):
         if key in config:

@@ -90,11 +90,7 @@ class Pretrained:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """What lies at the model's place.
-
-        Raises:
-            ConfigError: There is nothing.
-        """
+        """What lies at the model's place."""
         return Checkpoint("model.pretrained", self.name, self.revision)
 
     @cached_property
@@ -167,10 +163,8 @@ class Pretrained:
     def max_positions(self) -> int | None:
         """The longest input the model was made for, in tokens; None where it names no limit."""
         stated = stated_positions(self.config)
-        if stated is None:
-            return None
         with suppress(ConfigError):  # what no model can be made of is refused where one is made
-            return min([stated, *rows_of_positions(self.skeleton())])
+            return stated and min([stated, *rows_of_positions(self.skeleton())])
         return stated
 
     @property

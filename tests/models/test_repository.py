@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from jsonargparse import Namespace
 
 from harness.demo import MODEL_FOLDER
 from harness.errors import ConfigError
+from harness.given import make_absolute
 from harness.models.repository import first_line, locate, refusal
 
 KEY = "model.pretrained"
@@ -89,6 +91,31 @@ def test_what_is_neither_here_nor_an_id_is_refused(
     with pytest.raises(ConfigError, match=f"{says}.*; give a hub id, a folder with") as error:
         locate(KEY, name)
     assert (error.value.key, error.value.value) == (KEY, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        ("~mine", "{here}/~mine"),  # here, and no home of a user of that name
+        ("part[1]", "{here}/part[1]"),
+        ("~nobody-of-this-name/w", "~nobody-of-this-name/w"),
+        ("someone/something", "someone/something"),
+        ("x" * 5000, "x" * 5000),
+    ],
+)
+def test_a_run_is_replayed_with_the_path_that_was_meant(
+    given: str, held: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("~mine").mkdir()
+    Path("part[1]").mkdir()
+    data = {"dataset": "demo", "prompts": "openings"}
+    variants = {"a": Namespace(patch=given)}
+    model = Namespace(pretrained=given, tokenizer=None, variants=variants, generation=None)
+    config = Namespace(model=model, data=Namespace(**data))
+    make_absolute(config)
+    due = held.format(here=tmp_path)
+    assert (config.model.pretrained, config.model.variants["a"]["patch"]) == (due, due)
 
 
 def test_a_reason_is_one_line_of_bounded_length() -> None:
