@@ -95,9 +95,9 @@ def _floors(results: Results) -> Iterator[str]:
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:
-    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+    return "| " + " | ".join(_escaped(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _escaped(text: str) -> str:
-    """Text in which no character makes a column or emphasis."""
-    return text.replace("|", "\\|").replace("*", "\\*")
+    """Text in which no character makes emphasis."""
+    return text.replace("*", "\\*")
