@@ -82,6 +82,7 @@ class Data:
         join: ``document`` or ``corpus``.
         bos: Where a beginning-of-sequence token stands: ``window``, ``start`` or ``none``.
         windows_kind: ``rolling``, ``strided`` or ``chunks``.
+        text_column: The column that was read; None where the text has no columns.
     """
 
     dataset: str | list[str]
@@ -96,6 +97,7 @@ class Data:
     join: str
     bos: str
     windows_kind: str
+    text_column: str | None = None
 
 
 @dataclass(frozen=True)

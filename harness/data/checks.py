@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.data.windows import Kind
 from harness.errors import ConfigError
@@ -25,6 +25,13 @@ def at_least(key: str, value: Any, least: int) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"data.{key}", value, f"give a whole number from {least} on")
+
+
+def check_positions(max_length: int, positions: int | None) -> None:
+    """Refuses windows that are longer than what a model can see at once."""
+    if positions is not None and max_length > positions:
+        reason = f"beyond the {positions} positions of the model; choose at most {positions}"
+        raise ConfigError("data.max_length", max_length, reason)
 
 
 def check_stride(windows: Kind, stride: int | None, max_length: int) -> None:
@@ -58,6 +65,22 @@ def check_vocabulary(
             "tokenizer that belongs to it"
         )
         raise ConfigError("model.tokenizer", tokenizer.name_or_path, reason)
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: int | None) -> int:
+    """The id that fills rows up: the tokenizer's, or 0 where that is none of the model's.
+
+    Padding is masked, so that any id will do that has an embedding.
+    """
+    pad = tokenizer.pad_token_id
+    return 0 if pad is None or (vocabulary is not None and pad >= vocabulary) else int(pad)
+
+
+def too_few_windows(batch_size: int, count: int, max_length: int) -> NoReturn:
+    """Refuses a training text that does not fill one batch."""
+    size = f"{count} windows of {max_length} ids"
+    reason = f"the training text has only {size}; choose a smaller batch or max_length"
+    raise ConfigError("data.batch_size", batch_size, reason)
 
 
 def check_validation_interval(trainer: Trainer | None, batches: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from harness import results
 from harness.data.batch import WindowRows
-from harness.data.checks import check_vocabulary
+from harness.data.checks import check_vocabulary, padding_id
 from harness.data.documents import Document, Join
 from harness.data.plan import plan_batches
+from harness.data.units import Unit, block_units, document_units
 from harness.data.windows import BosPlace, BosPolicy, Layout, Window
 from harness.errors import ConfigError
 
@@ -20,25 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TOKENIZED_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What the bootstrap draws: a document or, in a joined corpus, a block of windows.
-
-    Args:
-        name: The document's name, or the range of windows.
-        tokens: Scored tokens.
-        words: Words of the raw document; None for a block, and where not every token is scored.
-        bytes: UTF-8 bytes of the raw document; None in the same cases.
-        same_as: Number of the first unit with the same text; -1 for none before it.
-    """
-
-    name: str
-    tokens: int
-    words: int | None
-    bytes: int | None
-    same_as: int = -1
 
 
 @dataclass(frozen=True)
@@ -52,6 +35,7 @@ class Corpus:
         rows: The windows as tensors, by planned batch.
         plan: Batches of window numbers, independent of the number of processes.
         record: What stands in ``results.json``.
+        notes: What was left out of the data set, one sentence each.
     """
 
     windows: list[Window]
@@ -60,6 +44,7 @@ class Corpus:
     rows: WindowRows
     plan: list[list[int]]
     record: results.Data
+    notes: Sequence[str] = ()
 
     @property
     def longest(self) -> int:
@@ -72,7 +57,7 @@ class Corpus:
 
 
 def resolve_bos(
-    policy: BosPolicy, tokenizer: PreTrainedTokenizerBase
+    policy: BosPolicy, tokenizer: PreTrainedTokenizerBase, vocabulary: int | None
 ) -> tuple[BosPlace, int | None]:
     """Settles where a BOS stands and which token it is: BOS or, for want of one, EOS.
 
@@ -80,7 +65,8 @@ def resolve_bos(
     every window; else ``start`` if there is a BOS or EOS token; else ``none``.
 
     Raises:
-        ConfigError: A BOS is asked for, and the tokenizer has neither BOS nor EOS.
+        ConfigError: A BOS is asked for, and the tokenizer has neither BOS nor EOS; or the token
+            that would be used is none of the model's.
     """
     token = tokenizer.bos_token_id
     token = tokenizer.eos_token_id if token is None else token
@@ -88,6 +74,9 @@ def resolve_bos(
         return "none", None
     if token is None:
         reason = "the tokenizer has neither a BOS nor an EOS token; use none"
+        raise ConfigError("data.bos", policy, reason)
+    if vocabulary is not None and token >= vocabulary:
+        reason = f"the token has id {token}, where the model has {vocabulary} tokens; use none"
         raise ConfigError("data.bos", policy, reason)
     if policy == "auto":
         return ("window" if _adds_bos(tokenizer) else "start"), int(token)
@@ -104,18 +93,39 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Tensor]
 
     Returns:
         Ids of each text, [n] int32; n may exceed what the model can see, windows are cut later.
+
+    Raises:
+        ConfigError: The tokenizer fails.
     """
     encoded = []
     for first in range(0, len(texts), _TOKENIZED_AT_ONCE):
-        batch = tokenizer(
-            texts[first : first + _TOKENIZED_AT_ONCE],
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        encoded += [torch.tensor(ids, dtype=torch.int32) for ids in batch["input_ids"]]
+        some = texts[first : first + _TOKENIZED_AT_ONCE]
+        try:
+            ids = _ids(tokenizer, some)
+        except Exception:  # of whatever kind the tokenizer's authors chose
+            ids = [each for text in some for each in _ids_of_one(tokenizer, text)]
+        encoded += [torch.tensor(each, dtype=torch.int32) for each in ids]
     return encoded
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    batch = tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return batch["input_ids"]  # type: ignore[no-any-return]
+
+
+def _ids_of_one(tokenizer: PreTrainedTokenizerBase, text: str) -> list[list[int]]:
+    try:
+        return _ids(tokenizer, [text])
+    except Exception as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"fails on the text that begins {text[:40]!r}: {told}"
+        raise ConfigError("model.tokenizer", tokenizer.name_or_path, reason) from error
 
 
 def build_corpus(
@@ -129,6 +139,8 @@ def build_corpus(
     join: Join,
     dataset: str | list[str],
     split: str,
+    text_column: str | None = None,
+    notes: Sequence[str] = (),
 ) -> Corpus:
     """Tokenizes documents and cuts them into windows.
 
@@ -145,6 +157,8 @@ def build_corpus(
         join: What ``documents`` were made by.
         dataset: For the record.
         split: For the record.
+        text_column: For the record.
+        notes: What was left out of the data set.
 
     Raises:
         ConfigError: Nothing is left to score, or the tokenizer is that of a larger vocabulary.
@@ -164,16 +178,15 @@ def build_corpus(
     # Named by document, as ``unit_of`` counts only documents that have windows.
     used = [document for document, part in zip(documents, cut, strict=True) if part]
     if join == "document":
-        unit_of, units = _document_units(used, [part for part in cut if part], covered)
+        unit_of, units = document_units(used, [part for part in cut if part], covered, tokens)
     else:
-        unit_of, units = _block_units(windows)
-    pad = tokenizer.pad_token_id
+        unit_of, units = block_units(windows, tokens)
     return Corpus(
         windows=windows,
         units=units,
         covered=covered,
         rows=WindowRows(
-            tokens, windows, unit_of, bos_id=bos_id, pad_id=0 if pad is None else int(pad)
+            tokens, windows, unit_of, bos_id=bos_id, pad_id=padding_id(tokenizer, vocabulary)
         ),
         plan=plan_batches([window.length for window in windows], batch_size),
         record=results.Data(
@@ -189,33 +202,7 @@ def build_corpus(
             join=join,
             bos=layout.bos,
             windows_kind=layout.kind,
+            text_column=text_column,
         ),
+        notes=notes,
     )
-
-
-def _document_units(
-    documents: list[Document], cut: list[list[Window]], covered: bool
-) -> tuple[list[int], list[Unit]]:
-    unit_of = [unit for unit, part in enumerate(cut) for _ in part]
-    units = [
-        Unit(
-            document.name,
-            sum(window.scored for window in part),
-            document.words if covered else None,
-            document.bytes if covered else None,
-        )
-        for document, part in zip(documents, cut, strict=True)
-    ]
-    return unit_of, units
-
-
-def _block_units(windows: list[Window]) -> tuple[list[int], list[Unit]]:
-    from harness.scoring.intervals import block_length
-
-    length = block_length(len(windows))
-    units = []
-    for first in range(0, len(windows), length):
-        block = windows[first : first + length]
-        name = f"windows {first}-{first + len(block) - 1}"
-        units.append(Unit(name, sum(window.scored for window in block), None, None))
-    return [number // length for number in range(len(windows))], units

@@ -1,43 +1,62 @@
-"""Local files: which ones a path means, and how a text file is read."""
+"""Local files: which ones a path means, and of which format they are."""
 
 from __future__ import annotations
 
 import glob
-import gzip
-import re
+import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from harness.data.splits import chosen_files, same_split
 from harness.errors import ConfigError
 
-_FORMATS = {
-    ".txt": "txt",
-    ".jsonl": "json",
+_TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".raw", ".tokens")
+_FORMATS = dict.fromkeys(_TEXTS, "txt") | {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
     ".json": "json",
     ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
 }
-_ACCEPTED = "txt, jsonl, json, csv or parquet, also with .gz"
-_SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
+_PACKED = (".gz", ".zst", ".bz2", ".xz")
+_ACCEPTED = f"txt, md, jsonl, json, csv, tsv or parquet, also packed ({', '.join(_PACKED)})"
 # Files that describe a data set and are none of its text.
-_DESCRIPTIONS = frozenset(
-    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-)
+_DESCRIPTIONS = ("readme", "license", "licence", "dataset_info", "dataset_infos", "dataset_dict")
+_SAVED = "state.json"
+_SAVED_SPLITS = "dataset_dict.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files that a data set is made of.
+
+    Args:
+        files: In the order in which they are read.
+        split: The split that they are; ``all`` where they have none.
+        notes: What was left out of folders, one sentence each.
+    """
+
+    files: list[Path]
+    split: str
+    notes: list[str]
 
 
 def file_format(path: Path) -> str | None:
-    """Returns ``txt``, ``json``, ``csv`` or ``parquet`` by the ending, None for any other file."""
-    name = path.name.lower().removesuffix(".gz")
-    return _FORMATS.get(Path(name).suffix)
+    """Tells a format by the ending, or by what stands in a folder.
+
+    Returns:
+        ``txt``, ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet``, ``saved`` for the folder of one
+        split that ``save_to_disk`` of ``datasets`` made, or None.
+    """
+    kind = _FORMATS.get(Path(_unpacked_name(path)).suffix)
+    return "saved" if kind is None and os.path.isfile(path / _SAVED) else kind
+
+
+def packing(path: Path) -> str:
+    """Returns the ending that says how a file is packed, nothing where it is not."""
+    return next((ending for ending in _PACKED if path.name.lower().endswith(ending)), "")
 
 
 def is_local(dataset: str | list[str]) -> bool:
@@ -49,25 +68,31 @@ def is_local(dataset: str | list[str]) -> bool:
         return True
     path = Path(dataset).expanduser()
     shape = dataset.startswith((".", "~")) or dataset.count("/") > 1 or path.is_absolute()
-    ending = file_format(path) is not None
-    return shape or ending or glob.has_magic(dataset) or path.exists()
+    ending = _FORMATS.get(Path(_unpacked_name(path)).suffix) is not None
+    return shape or ending or glob.has_magic(dataset) or os.path.exists(path)
 
 
 def absolute_paths(dataset: str | list[str]) -> str | list[str]:
     """Returns the data set with its paths made absolute, hub ids and ``demo`` as they are."""
     if isinstance(dataset, list):
-        return [str(Path(path).expanduser().absolute()) for path in dataset]
-    if dataset in ("", "demo") or not is_local(dataset):
-        return dataset
-    return str(Path(dataset).expanduser().absolute())
+        return [_absolute(entry) for entry in dataset]
+    return dataset if dataset in ("", "demo") or not is_local(dataset) else _absolute(dataset)
 
 
-def find_files(dataset: str | list[str], split: str, split_key: str) -> tuple[list[Path], str]:
+def _absolute(entry: str) -> str:
+    path = Path(entry).expanduser()
+    pattern = glob.has_magic(entry) and not os.path.exists(path)
+    # The folder in front of a pattern is none, whatever it is called.
+    here = glob.escape(str(Path.cwd())) if pattern else Path.cwd()
+    return str(here / path)
+
+
+def find_files(dataset: str | list[str], split: str, split_key: str) -> Found:
     """Finds the files that a path, a pattern or a list of them means.
 
-    A file is read whole, whichever split is wanted. In a folder whose files or subfolders are
-    named after splits (``train.jsonl``, ``validation/``, ``wiki-test-00000.parquet``) those of the
-    wanted split are taken, in any other folder all of them.
+    A path that exists is that file, whatever characters are in it. A file is read whole, whichever
+    split is wanted; of a folder whose files all say which split they are, those of the wanted one
+    are taken, of any other folder all.
 
     Args:
         dataset: A path, a pattern with ``*``, ``?`` or ``[...]``, or a list of either.
@@ -75,30 +100,24 @@ def find_files(dataset: str | list[str], split: str, split_key: str) -> tuple[li
         split_key: The configuration key of the split, for errors.
 
     Returns:
-        The files, folders and patterns sorted by name, and the split that they are:
-        ``all`` where they have none.
+        The files; those of folders and patterns are sorted by name.
 
     Raises:
         ConfigError: A path that is not there or of another format, or a folder without the split.
     """
-    files: list[Path] = []
-    read_split = "all"
+    found = Found([], "all", [])
     for entry in [dataset] if isinstance(dataset, str) else dataset:
         for path in _matches(entry):
-            if path.is_dir():
-                found, folder_split = _folder_files(path, split, split_key)
-                files += found
-                read_split = folder_split if folder_split != "all" else read_split
-            elif file_format(path) is None:
-                raise ConfigError("data.dataset", str(path), f"not a file of {_ACCEPTED}")
-            else:
-                files.append(path)
-    return files, read_split
+            part = _found_at(path, split, split_key)
+            found.files.extend(part.files)
+            found.notes.extend(part.notes)
+            found = found if part.split == "all" else Found(found.files, part.split, found.notes)
+    return found
 
 
 def _matches(entry: str) -> list[Path]:
     path = Path(entry).expanduser()
-    if path.exists():
+    if os.path.exists(path):
         return [path]
     found = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(entry) else []
     if not found:
@@ -108,48 +127,63 @@ def _matches(entry: str) -> list[Path]:
     return [Path(match) for match in found]
 
 
-def _folder_files(folder: Path, split: str, split_key: str) -> tuple[list[Path], str]:
-    inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if file_format(path))
-    inside = [
-        path
-        for path in inside
-        if (folder / path).is_file()
-        and path.name not in _DESCRIPTIONS
-        and not any(part.startswith(".") for part in path.parts)
-    ]
-    if not inside:
+def _found_at(path: Path, split: str, split_key: str) -> Found:
+    if os.path.isfile(path / _SAVED_SPLITS):
+        return _saved_split(path, split, split_key)
+    if file_format(path) == "saved":
+        return Found([path], "all", [])
+    if path.is_dir():
+        return _folder_files(path, split, split_key)
+    if file_format(path) is None or not path.is_file():
+        raise ConfigError("data.dataset", str(path), f"not a file of {_ACCEPTED}")
+    return Found([_named_in_utf8(path)], "all", [])
+
+
+def _folder_files(folder: Path, split: str, split_key: str) -> Found:
+    inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    inside = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
+    texts = [path for path in inside if _holds_text(path)]
+    if not texts:
         raise ConfigError("data.dataset", str(folder), f"a folder without a file of {_ACCEPTED}")
-    split_of = {path: _split_of(path) for path in inside}
-    there = sorted({name for name in split_of.values() if name})
-    if not there:
-        return [folder / path for path in inside], "all"
-    chosen = [folder / path for path in inside if split_of[path] == _SPLIT_WORDS.get(split, split)]
-    if not chosen:
-        reason = f"the folder {folder} has the splits {', '.join(there)}"
-        raise ConfigError(split_key, split, reason)
-    return chosen, split
+    others = [path for path in inside if path not in set(texts)]
+    files, read_split, notes = chosen_files(folder, texts, split, split_key)
+    if others:
+        notes.append(
+            f"{folder}: {len(others)} of {len(inside)} files are left out as they hold no text of "
+            f"the data set, {others[0].name} for one"
+        )
+    return Found([_named_in_utf8(folder / path) for path in files], read_split, notes)
 
 
-def _split_of(path: Path) -> str | None:
-    """Returns the split that a path within a folder is named after; the file's own name rules."""
-    for part in reversed(path.parts):
-        for word in re.split(r"[^a-z]+", part.lower()):
-            if word in _SPLIT_WORDS:
-                return _SPLIT_WORDS[word]
-    return None
+def _holds_text(path: Path) -> bool:
+    name = _unpacked_name(path)
+    ending = Path(name).suffix
+    described = Path(name).stem in _DESCRIPTIONS and ending in (".json", *_TEXTS)
+    return ending in _FORMATS and not described
 
 
-def read_text(path: Path) -> str:
-    """Reads a text file exactly as it is: UTF-8, line ends untouched, ``.gz`` unpacked.
+def _unpacked_name(path: Path) -> str:
+    return path.name.lower().removesuffix(packing(path))
 
-    Raises:
-        ConfigError: The file cannot be read or is not UTF-8.
-    """
+
+def _saved_split(folder: Path, split: str, split_key: str) -> Found:
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw).decode("utf-8")
-    except UnicodeDecodeError as error:
-        reason = f"not UTF-8 (byte {error.start} of the file); convert it first"
-    except (OSError, EOFError) as error:
-        reason = f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"
-    raise ConfigError("data.dataset", str(path), reason)
+        there = json.loads((folder / _SAVED_SPLITS).read_text(encoding="utf-8"))["splits"]
+        chosen = [name for name in there if same_split(name, split)]
+        reason = f"the folder {folder} has the splits {', '.join(sorted(there))}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"its {_SAVED_SPLITS} cannot be read ({type(error).__name__})"
+        raise ConfigError("data.dataset", str(folder), reason) from error
+    if not chosen:
+        raise ConfigError(split_key, split, reason)
+    return Found([folder / chosen[0]], split, [])
+
+
+def _named_in_utf8(path: Path) -> Path:
+    """Refuses a name that no results file could hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        reason = "the name of this file is not UTF-8; rename it"
+        raise ConfigError("data.dataset", str(path), reason) from None
+    return path

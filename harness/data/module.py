@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
 
 from harness.console import note
-from harness.data.checks import at_least, check_stride, check_validation_interval, one_of
+from harness.data import checks
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents
+from harness.data.loaders import Loader, Shares, loader
 from harness.data.plan import RankBatches, ShuffledBatches
 from harness.data.prompts import OPENINGS, Prompts, build_prompts
-from harness.data.sources import TextSource
+from harness.data.sources import Reading, TextSource
 from harness.data.token_source import TokenSource
 from harness.data.windows import BosPolicy, Kind, Layout
 from harness.errors import ConfigError
 
 SPLITS = {"fit": "train", "validate": "validation", "test": "test", "predict": "validation"}
 """The split that each command reads unless told otherwise."""
-
-Loader = DataLoader[Any]
 
 LONGEST = 2048
 """Most ids in a window unless told otherwise."""
@@ -33,13 +31,14 @@ class TextDataModule(LightningDataModule):
     Args:
         source: The model's side, a `TokenSource`; the command line links it.
         dataset: Hub id, `demo` for the embedded corpus, or local files: a path, a pattern such as
-            `texts/*.txt`, a folder, or a list of them. A `.txt` file is one document; in `.jsonl`,
-            `.json`, `.csv` and `.parquet` each row is one, empty where it holds null. A local file
-            is read whole by any command; in a folder with files named after splits those of the
-            split are read.
+            `texts/*.txt`, a folder, or a list of them. A `.txt` or `.md` file is one document; in
+            `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet` and what `save_to_disk` wrote each row is
+            one, empty where it holds null. A local file is read whole by any command; in a folder
+            where every file is named after a split those of the split are read.
         name: Configuration of a hub data set, such as `wikitext-2-raw-v1`.
         revision: Branch, tag or commit of a hub data set.
-        text_column: Column that holds the text. Default: `text`, or the only column of strings.
+        text_column: Column that holds the text. Default: `text`, or the only column of strings
+            where none holds lists or mappings; a `.csv` or `.tsv` file must name it.
         splits: Split that each command reads, by command: `fit`, `validate`, `test`, `predict`.
             Commands that are left out keep their default.
         max_length: Most ids the model sees at once, a BOS included, at least 2. Default: all
@@ -63,9 +62,9 @@ class TextDataModule(LightningDataModule):
         max_documents: Most documents to read (with `join: corpus`: rows), from the first on.
             Default: all.
         prompts: Texts that the models continue, where `model.generation` asks for it: a list, a
-            file (`.txt`: one a line; `.jsonl`, `.json`, `.csv`, `.parquet`: the column `prompt`, or
-            the only one of strings), or `openings`: the first 16 tokens of up to 64 paragraphs,
-            spread evenly over the evaluated text.
+            file (`.txt`: one a line; `.jsonl`, `.json`, `.csv`, `.parquet`, ...: the column
+            `prompt`, or the only one of strings), or `openings`: the first 16 tokens of up to 64
+            paragraphs, spread evenly over the evaluated text.
         chat_template: Wrap each prompt as a user's message by the tokenizer's chat template.
         prompt_batch_size: Prompts per batch.
 
@@ -99,18 +98,18 @@ class TextDataModule(LightningDataModule):
         if not isinstance(splits, dict):
             raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
         for command in splits:
-            one_of("splits", command, tuple(SPLITS))
-        one_of("join", join, get_args(Join))
-        one_of("windows", windows, get_args(Kind))
-        one_of("bos", bos, get_args(BosPolicy))
-        one_of("detokenizer", detokenizer, get_args(Detokenizer))
-        at_least("max_length", max_length, 2)
-        at_least("stride", stride, 1)
-        at_least("batch_size", batch_size, 1)
-        at_least("max_documents", max_documents, 1)
-        at_least("prompt_batch_size", prompt_batch_size, 1)
+            checks.one_of("splits", command, tuple(SPLITS))
+        checks.one_of("join", join, get_args(Join))
+        checks.one_of("windows", windows, get_args(Kind))
+        checks.one_of("bos", bos, get_args(BosPolicy))
+        checks.one_of("detokenizer", detokenizer, get_args(Detokenizer))
+        checks.at_least("max_length", max_length, 2)
+        checks.at_least("stride", stride, 1)
+        checks.at_least("batch_size", batch_size, 1)
+        checks.at_least("max_documents", max_documents, 1)
+        checks.at_least("prompt_batch_size", prompt_batch_size, 1)
         if max_length is not None:
-            check_stride(windows, stride, max_length)
+            checks.check_stride(windows, stride, max_length)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
         self.source: TokenSource = source
         self.text = TextSource(dataset, name, revision, text_column)
@@ -129,7 +128,9 @@ class TextDataModule(LightningDataModule):
         self._corpora: dict[str, Corpus] = {}
         self._prompts: dict[str, Prompts] = {}
         self._training = False
-        self._read: dict[tuple[str, str], tuple[list[Document], str]] = {}
+        self._read: dict[tuple[str, str], tuple[list[Document], Reading]] = {}
+        self._said: set[str] = set()
+        self._shares = Shares()
 
     def prepare_data(self) -> None:
         """Downloads a hub data set, on one process, so that the others find it cached."""
@@ -147,19 +148,25 @@ class TextDataModule(LightningDataModule):
         Raises:
             ConfigError: The text cannot be had, or is not what the configuration says.
         """
+        # Lightning passes a member of an enumeration, which would show as such in errors.
+        stage = str(getattr(stage, "value", stage))
         self._training = stage == "fit"
         commands = self._commands(stage)
         new = [command for command in commands if command not in self._corpora]
         self._corpora |= {command: self._build(command) for command in new}
-        for command in ("validate", "test", "predict"):
-            if command == stage and command not in self._prompts:
-                self._prepare_prompts(command)
+        if stage != "fit" and stage not in self._prompts:
+            self._prepare_prompts(stage)
         self._read.clear()
         # What has no splits holds the training text, whichever split that was taken from.
         unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
-        if "fit" in new and unsplit and self._place()[0] == 0:
-            same = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the "
-            note(f"{same}training text; give a folder with train and validation files")
+        if "fit" in new and unsplit:
+            whole = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the"
+            self._say(f"{whole} training text; give a folder with train and validation files")
+        self._shares.take(self.trainer, stage)
+
+    def teardown(self, stage: str) -> None:
+        """Gives the trainer back the share of the batches that was taken from it."""
+        self._shares.give_back(self.trainer, stage)
 
     def corpus(self, command: str) -> Corpus:
         """Returns what ``setup`` has made ready for ``fit``, ``validate`` or ``test``."""
@@ -181,15 +188,13 @@ class TextDataModule(LightningDataModule):
             ConfigError: The text is too short for a single batch.
         """
         corpus = self.corpus("fit")
-        rank, world_size = self._place()
-        count = len(corpus.windows)
-        batches = ShuffledBatches(count, self.batch_size, rank=rank, world_size=world_size)
+        rank, size = self._place()
+        count = corpus.record.windows
+        batches = ShuffledBatches(count, self.batch_size, rank=rank, world_size=size)
         if not len(batches):
-            size = f"{count} windows of {corpus.record.max_length} ids"
-            reason = f"the training text has only {size}; choose a smaller batch or max_length"
-            raise ConfigError("data.batch_size", self.batch_size, reason)
-        check_validation_interval(self.trainer, len(batches))
-        return _loader(corpus.rows, batches)
+            checks.too_few_windows(self.batch_size, count, corpus.record.max_length)
+        checks.check_validation_interval(self.trainer, len(batches))
+        return loader(corpus.rows, batches)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Returns this process's share of the validation plan: windows, then prompts if any."""
@@ -204,13 +209,19 @@ class TextDataModule(LightningDataModule):
         return self._planned("predict")
 
     def _planned(self, command: str) -> Loader | list[Loader]:
-        planned: list[Corpus | Prompts] = []
-        if command in self._corpora:
-            planned.append(self._corpora[command])
-        if command in self._prompts and not self._training:
-            planned.append(self._prompts[command])
-        loaders = [_loader(part.rows, RankBatches(part.plan, *self._place())) for part in planned]
+        prompts = {} if self._training else self._prompts
+        planned = [made[command] for made in (self._corpora, prompts) if command in made]
+        loaders = [
+            loader(part.rows, RankBatches(self._shares.of(command, part.plan), *self._place()))
+            for part in planned
+        ]
         return loaders[0] if len(loaders) == 1 else loaders
+
+    def _say(self, line: str) -> None:
+        """Says a line once, by one process."""
+        if line not in self._said and self._place()[0] == 0:
+            note(line)
+        self._said.add(line)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -219,29 +230,27 @@ class TextDataModule(LightningDataModule):
         if stage == "fit":
             validates = self.trainer is None or self.trainer.limit_val_batches != 0
             return ("fit", "validate") if validates else ("fit",)
-        # Lightning passes a member of an enumeration, which would show as such in errors.
-        return tuple(command for command in ("validate", "test") if command == stage)
+        return (stage,) if stage in ("validate", "test") else ()
 
     def _layout(self, command: str) -> tuple[Layout, int | None]:
         positions = self.source.max_positions
-        longest = LONGEST if positions is None else min(positions, LONGEST)
-        max_length = longest if self.max_length is None else self.max_length
-        if positions is not None and max_length > positions:
-            reason = f"beyond the {positions} positions of the model; choose at most {positions}"
-            raise ConfigError("data.max_length", max_length, reason)
-        check_stride(self.windows, self.stride, max_length)
-        place, bos_id = resolve_bos(self.bos, self.source.tokenizer)
+        max_length = self.max_length or min(positions or LONGEST, LONGEST)
+        checks.check_positions(max_length, positions)
+        checks.check_stride(self.windows, self.stride, max_length)
+        place, bos_id = resolve_bos(self.bos, self.source.tokenizer, self.source.vocabulary)
         if command == "fit":
             return Layout("chunks", max_length, max_length, place), bos_id
         return Layout(self.windows, max_length, self.stride or max_length, place), bos_id
 
-    def _documents(self, command: str, join: Join) -> tuple[list[Document], str]:
+    def _documents(self, command: str, join: Join) -> tuple[list[Document], Reading]:
         if (command, join) not in self._read:
-            rows, split = self.text.rows(self.splits[command], f"data.splits.{command}")
+            reading = self.text.read(self.splits[command], f"data.splits.{command}")
+            for line in reading.notes:
+                self._say(line)
             documents = make_documents(
-                rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
+                reading.rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
             )
-            self._read[command, join] = documents, split
+            self._read[command, join] = documents, reading
         return self._read[command, join]
 
     def _prepare_prompts(self, command: str) -> None:
@@ -257,8 +266,7 @@ class TextDataModule(LightningDataModule):
             # Short texts have no openings; what else is measured of them stands by itself.
             if self.prompts != OPENINGS or command == "predict" or error.key != "data.prompts":
                 raise
-            if self._place()[0] == 0:
-                note(f"no texts are generated: {error}")
+            self._say(f"no texts are generated: {error}")
 
     def _build_prompts(self, command: str, new_tokens: int) -> Prompts:
         if self.prompts is None:
@@ -280,7 +288,7 @@ class TextDataModule(LightningDataModule):
     def _build(self, command: str) -> Corpus:
         layout, bos_id = self._layout(command)
         join: Join = "corpus" if command == "fit" else self.join
-        documents, split = self._documents(command, join)
+        documents, reading = self._documents(command, join)
         return build_corpus(
             documents,
             self.source.tokenizer,
@@ -290,14 +298,7 @@ class TextDataModule(LightningDataModule):
             batch_size=self.batch_size,
             join=join,
             dataset=self.text.dataset,
-            split=split,
+            split=reading.split,
+            text_column=reading.column,
+            notes=reading.notes,
         )
-
-
-def _loader(rows: Dataset[Any], batches: RankBatches | ShuffledBatches) -> Loader:
-    # The sampler yields whole batches, which the data set turns into tensors: nothing to collate.
-    return DataLoader(rows, batch_size=None, sampler=batches, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -15,11 +15,15 @@ import yaml
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from harness.data.checks import check_vocabulary
+from harness.data.checks import check_vocabulary, padding_id
+from harness.data.columns import LONE_SURROGATE, has_lone_surrogate
+from harness.data.contents import read_text
 from harness.data.documents import Document
-from harness.data.files import file_format, read_text
+from harness.data.files import file_format
+from harness.data.openings import LEAST_TOKENS, openings
 from harness.data.plan import SENTINEL, PlannedBatch, plan_batches
 from harness.data.sources import TextSource
+from harness.data.time_limit import time_limit
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,8 +32,7 @@ if TYPE_CHECKING:
 OPENINGS = "openings"
 """Names the beginnings of paragraphs of the evaluated text as prompts."""
 
-_MOST_OPENINGS = 64
-_OPENING_TOKENS = 16
+_TEMPLATE_SECONDS = 10
 _KEY = "data.prompts"
 _ACCEPTED = f'txt, jsonl, csv or parquet, a list such as ["A text"], or {OPENINGS}'
 
@@ -126,9 +129,9 @@ def build_prompts(
     """Reads prompts and makes batches of them.
 
     Args:
-        prompts: A list of prompts; a file (`.txt`: one a line; `.jsonl`, `.json`, `.csv`,
-            `.parquet`: the column `prompt`, or the only one of strings); or `openings`, the first
-            16 tokens of up to 64 paragraphs, spread evenly over the documents.
+        prompts: A list of prompts; a file (`.txt`: one a line; a format with rows: the column
+            `prompt`, or the only one of strings); or `openings`, the first 16 tokens of up to 64
+            paragraphs, spread evenly over the documents.
         documents: The evaluated text.
         tokenizer: The model's tokenizer.
         chat_template: Whether each is wrapped as a user's message that the model is to answer.
@@ -141,18 +144,18 @@ def build_prompts(
     Raises:
         ConfigError: There are none, the file cannot be read, the tokenizer has no chat template, or
             a prompt is empty, no text, or leaves no room for its continuation, or the tokenizer is
-            that of a larger vocabulary.
+            that of a larger vocabulary or fails.
     """
     prompts = _unwrapped(prompts)
     if isinstance(prompts, str) and prompts != OPENINGS:
         found = list(_from_file(Path(prompts).expanduser()))
     else:
-        texts = prompts if isinstance(prompts, list) else _openings(documents, tokenizer)
+        texts = prompts if isinstance(prompts, list) else openings(documents, tokenizer)
         found = [_Prompt(text, f"prompt {number}") for number, text in enumerate(texts)]
     if not found:
         reason = "holds no prompts; give texts to continue"
         if prompts == OPENINGS:
-            least = f"no paragraph has {2 * _OPENING_TOKENS} tokens"
+            least = f"no paragraph has {LEAST_TOKENS} tokens"
             reason += f", or turn it off by model.generation=null: {least}"
         raise ConfigError(_KEY, prompts, reason)
     if chat_template and tokenizer.chat_template is None:
@@ -160,14 +163,13 @@ def build_prompts(
         raise ConfigError("data.chat_template", True, reason)
     for prompt in found:
         _check_text(prompt)
-    ids = [_encoded(prompt.text, tokenizer, chat_template) for prompt in found]
+    ids = [_encoded(prompt, tokenizer, chat_template) for prompt in found]
     for prompt, encoded in zip(found, ids, strict=True):
         _check_length(prompt, len(encoded), new_tokens, positions)
     check_vocabulary(map(max, ids), vocabulary, tokenizer)
-    pad = tokenizer.pad_token_id
     return Prompts(
         [prompt.text for prompt in found],
-        PromptRows(ids, 0 if pad is None else int(pad), first_step),
+        PromptRows(ids, padding_id(tokenizer, vocabulary), first_step),
         plan_batches([len(encoded) for encoded in ids], batch_size),
         longest=max(map(len, ids)) + new_tokens,
     )
@@ -188,6 +190,8 @@ def _check_text(prompt: _Prompt) -> None:
     if not prompt.text.strip():
         empty = "empty" if prompt.file is None else "empty, null or missing"
         raise prompt.refusal(f"is {empty}; give texts to continue")
+    if has_lone_surrogate(prompt.text):
+        raise prompt.refusal(f"cannot be encoded: {LONE_SURROGATE}")
 
 
 def _check_length(prompt: _Prompt, length: int, new_tokens: int, positions: int | None) -> None:
@@ -201,22 +205,29 @@ def _check_length(prompt: _Prompt, length: int, new_tokens: int, positions: int 
         )
 
 
-def _encoded(prompt: str, tokenizer: Any, chat_template: bool) -> list[int]:
-    if not chat_template:
-        ids = list(tokenizer(prompt)["input_ids"])
-        # Some tokenizers put an EOS behind every text; what has ended is not continued.
-        ended = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
-        return ids[:-1] if ended and not prompt.endswith(tokenizer.eos_token) else ids
-    from jinja2 import TemplateError
+def _encoded(prompt: _Prompt, tokenizer: Any, chat_template: bool) -> list[int]:
+    if chat_template:
+        return _templated(prompt.text, tokenizer)
+    try:
+        ids = list(tokenizer(prompt.text)["input_ids"])
+    except Exception as error:  # of whatever kind the tokenizer's authors chose
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise prompt.refusal(f"makes the tokenizer fail: {told}") from error
+    # Some tokenizers put an EOS behind every text; what has ended is not continued.
+    ended = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
+    return ids[:-1] if ended and not prompt.text.endswith(tokenizer.eos_token) else ids
 
+
+def _templated(prompt: str, tokenizer: Any) -> list[int]:
     messages = [{"role": "user", "content": prompt}]
     options = {"add_generation_prompt": True, "return_dict": True}
     try:
-        return list(tokenizer.apply_chat_template(messages, **options)["input_ids"])
-    except (TemplateError, ValueError) as error:  # named templates without a default: ValueError
-        reason = (
-            f"the tokenizer's template fails on a user's message: {' '.join(str(error).split())}"
-        )
+        # transformers lets a template touch nothing, but take its time.
+        with time_limit(_TEMPLATE_SECONDS):
+            return list(tokenizer.apply_chat_template(messages, **options)["input_ids"])
+    except Exception as error:  # a template is a program, which may fail in any way
+        told = " ".join(str(error).split()) or type(error).__name__
+        reason = f"the tokenizer's template fails on a user's message: {told}"
         raise ConfigError("data.chat_template", True, reason) from error
 
 
@@ -231,34 +242,15 @@ def _from_file(path: Path) -> Iterator[_Prompt]:
     try:
         if kind == "txt":
             # Unlike splitlines, which cuts at form feeds and the like.
-            for number, line in enumerate(re.split(r"\r?\n", read_text(path)), start=1):
+            for number, line in enumerate(re.split(r"\r\n?|\n", read_text(path)), start=1):
                 if line.strip():
                     yield _Prompt(line, f"line {number}", str(path))
             return
-        rows, _ = TextSource(str(path), default_column="prompt").rows("all", _KEY)
+        rows = TextSource(str(path), default_column="prompt").read("all", _KEY).rows
         for row, (_, text) in enumerate(rows, start=1):
             yield _Prompt(text, f"row {row}", str(path))
     except ConfigError as error:
         reason = error.reason
         if error.key == "data.text_column":  # which is not for prompts
-            reason = f"has no column prompt of strings; {reason.partition('; ')[2]}"
+            reason = f"no column prompt, nor one of text alone; {reason.partition('; ')[2]}"
         raise ConfigError(_KEY, str(path), reason) from None
-
-
-def _openings(documents: Sequence[Document], tokenizer: Any) -> list[str]:
-    paragraphs = [part.strip() for document in documents for part in document.text.split("\n\n")]
-    # Few are tokenized, however large the text; the fewest characters are one to a token.
-    long = [paragraph for paragraph in paragraphs if len(paragraph) >= 2 * _OPENING_TOKENS]
-    found = []
-    for paragraph in _spread(long, 8 * _MOST_OPENINGS):
-        ids = tokenizer(paragraph, add_special_tokens=False, verbose=False)["input_ids"]
-        # As much again is left for what could have followed.
-        if len(ids) >= 2 * _OPENING_TOKENS:
-            found.append(tokenizer.decode(ids[:_OPENING_TOKENS]).strip())
-    return _spread(found, _MOST_OPENINGS)
-
-
-def _spread(items: list[str], most: int) -> list[str]:
-    """At most so many items, at even distances."""
-    count = min(len(items), most)
-    return [items[k * len(items) // count] for k in range(count)]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
-from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.files import file_format, find_files, is_local, read_text
+from harness.data.columns import choose_column, texts_of
+from harness.data.contents import read_text
+from harness.data.files import file_format, find_files, is_local
+from harness.data.tables import Table
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,23 @@ if TYPE_CHECKING:
 
 Rows = Iterator[tuple[str, str]]
 
-_TEXT_TYPES = frozenset({"string", "large_string", "string_view"})
+
+@dataclass(frozen=True)
+class Reading:
+    """One split, about to be read.
+
+    Args:
+        rows: Pairs of name and text, read as they are asked for. A file of text is one pair; a row
+            of any other format is one, named by its number from 0; its text is empty for a null.
+        split: The split; ``all`` for local files that have none.
+        column: The column that is read; None where there are no columns.
+        notes: What is left out, one sentence each.
+    """
+
+    rows: Rows
+    split: str
+    column: str | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -45,20 +61,16 @@ class TextSource:
         """Whether the data set is downloaded."""
         return self.dataset != "demo" and not is_local(self.dataset)
 
-    def rows(self, split: str, split_key: str) -> tuple[Rows, str]:
-        """Reads one split.
+    def read(self, split: str, split_key: str) -> Reading:
+        """Finds one split, and settles which column is its text.
 
         Args:
             split: Its name.
             split_key: The configuration key that it was given by, for errors.
 
-        Returns:
-            Pairs of name and text, read as they are asked for, and the split that was read:
-            ``all`` for local files that have none. A ``.txt`` file is one pair; a row of any
-            other format is one pair, named by its number from 0; its text is empty for a null.
-
         Raises:
-            ConfigError: There is no such data set, split or column, or it cannot be read as text.
+            ConfigError: There is no such data set, split or column, or it cannot be read as text;
+                what is wrong with a row is raised as the row is asked for.
         """
         if self.dataset == "demo":
             from harness.demo.corpus import SPLITS, documents
@@ -66,18 +78,19 @@ class TextSource:
             if split not in SPLITS:
                 reason = f"the embedded corpus has {', '.join(sorted(SPLITS))}"
                 raise ConfigError(split_key, split, reason)
-            return iter(documents(split)), split
+            return Reading(iter(documents(split)), split)
         if self.from_hub or (self.name is not None and _is_folder(self.dataset)):
-            return self._column(self.table(split, split_key)), split
+            from harness.data.arrow_tables import DatasetTable
+
+            table = DatasetTable(Path(str(self.dataset)), self.table(split, split_key))
+            return self._reading([table], split)
         if self.revision is not None or self.name is not None:
             key = "revision" if self.revision is not None else "name"
-            reason = "only a data set of the hub has one; leave it out for local files"
+            reason = f"only a data set of the hub has one; take it out by --data.{key} null"
             raise ConfigError(f"data.{key}", self.revision or self.name, reason)
-        files, read_split = find_files(self.dataset, split, split_key)
-        if self.text_column is not None and all(file_format(path) == "txt" for path in files):
-            reason = "a .txt file is one text, without columns; leave it out"
-            raise ConfigError("data.text_column", self.text_column, reason)
-        return self._file_rows(files), read_split
+        found = find_files(self.dataset, split, split_key)
+        parts = [path if file_format(path) == "txt" else table_of(path) for path in found.files]
+        return self._reading(parts, found.split, found.notes)
 
     def table(self, split: str, split_key: str) -> Dataset:
         """Loads one split of a hub data set, downloading it where no copy is cached.
@@ -85,121 +98,47 @@ class TextSource:
         Raises:
             ConfigError: It is unknown, gated or out of reach.
         """
-        from datasets import load_dataset
+        from harness.data.hub import load
 
-        with _refusing(self, split, split_key):
-            path = expanduser(str(self.dataset))
-            return load_dataset(path, self.name, split=split, revision=self.revision)
+        return load(self, split, split_key)
 
-    def _file_rows(self, files: list[Path]) -> Rows:
-        row = 0
-        for kind, group in groupby(files, key=file_format):
-            # A file without a byte has no rows, but no columns either, which ``datasets`` wants.
-            paths = [path for path in group if path.stat().st_size]
-            if not paths:
-                continue
-            if kind == "txt":
-                yield from ((path.name, read_text(path)) for path in paths)
-                continue
-            for _, text in self._column(_load_files(str(kind), paths)):
-                yield str(row), text
-                row += 1
+    def _reading(
+        self, parts: Sequence[Path | Table], split: str, notes: Sequence[str] = ()
+    ) -> Reading:
+        tables = [part for part in parts if isinstance(part, Table)]
+        if self.text_column is not None and not tables:
+            reason = "a file of text is one text, without columns; leave it out"
+            raise ConfigError("data.text_column", self.text_column, reason)
+        column = choose_column(tables, self.text_column, self.default_column)
+        return Reading(_rows(parts, column), split, column, notes)
 
-    def _column(self, table: Dataset) -> Rows:
-        column = _text_column(table, self.text_column, self.default_column)
-        batches = (batch[column] for batch in table.select_columns(column).iter(1000))
-        for row, text in enumerate(chain.from_iterable(batches)):
-            # One null among a million rows is no reason to refuse the others.
-            yield str(row), text or ""
+
+def _rows(parts: Sequence[Path | Table], column: str | None) -> Rows:
+    row = 0
+    for part in parts:
+        if isinstance(part, Path):
+            yield part.name, read_text(part)
+            continue
+        for text in texts_of(part, column):
+            yield str(row), text
+            row += 1
 
 
 def _is_folder(dataset: str | list[str]) -> bool:
     return isinstance(dataset, str) and Path(dataset).expanduser().is_dir()
 
 
-def _load_files(kind: str, paths: list[Path]) -> Dataset:
-    import datasets
+def table_of(path: Path) -> Table:
+    """Makes the table of a local file with rows, or of a folder of ``save_to_disk``."""
+    from harness.data.arrow_tables import ParquetTable, saved_table
+    from harness.data.csv_table import CsvTable
+    from harness.data.json_table import JsonTable
 
-    # pandas takes cells such as "NA" and "None", and empty ones, for missing values.
-    options = {"keep_default_na": False} if kind == "csv" else {}
-    files = [str(path) for path in paths]
-    source = TextSource(files[0] if len(files) == 1 else files)
-    with _quietly(), _refusing(source, "train", "data.dataset"):
-        return datasets.load_dataset(kind, data_files=files, split="train", **options)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps ``datasets`` from showing bars for local files and from logging what we raise."""
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    verbosity = datasets.logging.get_verbosity()
-    try:
-        datasets.disable_progress_bars()
-        datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-        yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if shown:
-            datasets.enable_progress_bars()
-
-
-def _text_column(table: Dataset, wanted: str | None, default: str) -> str:
-    types = {name: _type(kind) for name, kind in table.features.items()}
-    strings = [name for name, kind in types.items() if kind in _TEXT_TYPES]
-    there = f"there are {', '.join(f'{name} ({kind})' for name, kind in types.items())}"
-    if wanted is None:
-        if default in strings or len(strings) == 1:
-            return default if default in strings else strings[0]
-        reason = "name the column of the text" if strings else "no column holds text"
-        raise ConfigError("data.text_column", None, f"{reason}; {there}")
-    if wanted not in types:
-        raise ConfigError("data.text_column", wanted, f"no such column; {there}")
-    if wanted not in strings:
-        raise ConfigError("data.text_column", wanted, f"does not hold text; {there}")
-    return wanted
-
-
-def _type(feature: object) -> str:
-    """A column's type in a word or two; ``datasets`` calls that of several Json."""
-    mixed = type(feature).__name__ == "Json"
-    return "of mixed types" if mixed else str(getattr(feature, "dtype", feature))
-
-
-@contextmanager
-def _refusing(source: TextSource, split: str, split_key: str) -> Iterator[None]:
-    """Tells failures of ``datasets`` in one line."""
-    from datasets.exceptions import DatasetsError
-
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, StopIteration, DatasetsError) as error:
-        raise _refusal(error, source, split, split_key) from error
-
-
-def _refusal(error: Exception, source: TextSource, split: str, split_key: str) -> ConfigError:
-    cause = error
-    while isinstance(cause.__cause__, Exception):
-        cause = cause.__cause__
-    told = " ".join(str(error).split())
-    why = " ".join(str(cause).split()) or told
-    if isinstance(cause, StopIteration) or "corresponds to no data" in why:
-        why = "no rows in it"
-    dataset = ("data.dataset", source.dataset)
-    if "gated" in told:
-        reason = "a gated data set: accept its terms on its page, then log in with `hf auth login`"
-        return ConfigError(*dataset, reason)
-    if isinstance(error, ConnectionError):
-        reason = "the hub cannot be reached and there is no cached copy; go online or give a file"
-        return ConfigError(*dataset, reason)
-    if told.startswith("Revision"):
-        return ConfigError("data.revision", source.revision, "no such branch, tag or commit")
-    if told.startswith("Unknown split"):
-        return ConfigError(split_key, split, f"there are {told.partition('one of ')[2]}")
-    if told.startswith(("BuilderConfig", "Config name")):
-        return ConfigError("data.name", source.name, told)
-    if "doesn't exist on the Hub" in told:
-        reason = "no such file here and no such data set on the hub; for a private one log in with"
-        return ConfigError(*dataset, f"{reason} `hf auth login`")
-    return ConfigError(*dataset, f"cannot be read: {why}")
+    match file_format(path):
+        case "saved":
+            return saved_table(path)
+        case "parquet" if path.stat().st_size:
+            return ParquetTable(path)
+        case "csv" | "tsv":
+            return CsvTable(path)
+    return JsonTable(path)  # and an empty file, which has no rows whatever it is called

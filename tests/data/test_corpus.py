@@ -42,25 +42,25 @@ def test_a_tokenizer_of_a_larger_vocabulary_is_refused():
 
 def test_bos_by_policy():
     plain, adding, without = tiny_tokenizer(), tokenizer_adding_bos(), tiny_tokenizer(special=False)
-    assert resolve_bos("auto", plain) == ("start", BOS)
-    assert resolve_bos("auto", adding) == ("window", BOS)
-    assert resolve_bos("auto", without) == ("none", None)
-    assert resolve_bos("window", plain) == ("window", BOS)
-    assert resolve_bos("start", adding) == ("start", BOS)
-    assert resolve_bos("none", adding) == ("none", None)
+    assert resolve_bos("auto", plain, 260) == ("start", BOS)
+    assert resolve_bos("auto", adding, 260) == ("window", BOS)
+    assert resolve_bos("auto", without, 260) == ("none", None)
+    assert resolve_bos("window", plain, 260) == ("window", BOS)
+    assert resolve_bos("start", adding, 260) == ("start", BOS)
+    assert resolve_bos("none", adding, 260) == ("none", None)
 
 
 def test_eos_stands_in_for_bos():
     tokenizer = tiny_tokenizer()
     tokenizer.bos_token = None
-    assert resolve_bos("auto", tokenizer) == ("start", EOS)
-    assert resolve_bos("window", tokenizer) == ("window", EOS)
+    assert resolve_bos("auto", tokenizer, None) == ("start", EOS)
+    assert resolve_bos("window", tokenizer, None) == ("window", EOS)
 
 
 @pytest.mark.parametrize("policy", ["start", "window"])
 def test_a_bos_that_does_not_exist_is_refused(policy):
     with pytest.raises(ConfigError, match=rf"^data\.bos='{policy}': .* neither a BOS nor an EOS"):
-        resolve_bos(policy, tiny_tokenizer(special=False))
+        resolve_bos(policy, tiny_tokenizer(special=False), 260)
 
 
 def test_tokenizers_add_nothing_and_do_not_warn(caplog):

@@ -98,6 +98,7 @@ def test_documents_in_windows(folder, data):
         "join": "document",
         "bos": "start",
         "windows_kind": "rolling",
+        "text_column": "text",
     }
     batches = list(module.test_dataloader())
     assert len(module.test_dataloader()) == len(batches) == 2
@@ -149,6 +150,10 @@ def test_validation_on_the_training_text_says_so_once(folder, data, capsys):
     for split in ("train", "validation"):
         (folder / f"split/{split}.txt").write_text("abcdefghij")
     data("split", max_length=4).setup("fit")
+    assert capsys.readouterr().err == (
+        "note: split: 1 of 2 files are read, those of train; the others are of validation\n"
+        "note: split: 1 of 2 files are read, those of validation; the others are of train\n"
+    )
     data("a.txt").setup("validate")
     for no_other in ({"world_size": 2, "global_rank": 1}, {"limit_val_batches": 0}):
         module = data("a.txt", max_length=4)

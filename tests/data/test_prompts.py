@@ -339,10 +339,17 @@ def test_a_folder_is_none(tmp_path: Path) -> None:
         ),
         ("a sentence, not a file", None, "no such file; give txt"),
         ("a sentence too long to be the name of a file " * 20, None, "no such file; give txt"),
-        ("notes.md", "a", "not a file of prompts; give txt"),
-        ("none.jsonl", '{"a": "x", "b": "y"}\n', "there are a (string), b (string)"),
-        ("number.csv", "prompt\n1\n2\n", "there are prompt (int64)"),
-        ("broken.jsonl", '{"prompt": \n', "cannot be read"),
+        ("notes.pdf", "a", "not a file of prompts; give txt"),
+        (
+            "none.jsonl",
+            '{"a": "x", "b": "y"}\n',
+            "no column prompt, nor one of text alone; there are a (text), b (text)",
+        ),
+        ("number.csv", "prompt\n1\n2\n", "its column prompt holds nothing but numbers"),
+        ("number.jsonl", '{"prompt": "a"}\n{"prompt": 1}\n', "line 2: its prompt is no text"),
+        ("broken.jsonl", '{"prompt": \n', "no JSON: line 1, character"),
+        ("broken.json", '["a", "b]', "no JSON: line 1, character"),
+        ("half.jsonl", '"a"\n"\\ud83d"\n', "line 2: half of a pair of surrogates stands alone"),
     ],
 )
 def test_a_file_that_is_none(tmp_path: Path, name: str, content: str | None, says: str) -> None:

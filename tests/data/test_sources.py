@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(dataset: Any, split: str = "validation", **keys: Any) -> tuple[list[tuple[str, str]], str]:
-    rows, read_split = TextSource(dataset, **keys).rows(split, "data.splits.validate")
-    return list(rows), read_split
+    reading = TextSource(dataset, **keys).read(split, "data.splits.validate")
+    return list(reading.rows), reading.split
 
 
 def refused(dataset: Any, split: str = "validation", **keys: Any) -> ConfigError:
@@ -95,26 +96,21 @@ def test_a_column_can_be_chosen(folder):
     assert read("a.csv", text_column="page")[0] == [("0", "y")]
 
 
-def test_columns_that_are_refused(folder):
-    write(folder / "a.jsonl", {"id": [1], "page": ["x"], "title": ["y"]})
-    assert str(refused("a.jsonl")) == (
-        "data.text_column=None: name the column of the text; "
-        "there are id (int64), page (string), title (string)"
-    )
-    error = refused("a.jsonl", text_column="body")
-    assert str(error).startswith("data.text_column='body': no such column; there are id (int64)")
-    assert "does not hold text" in str(refused("a.jsonl", text_column="id"))
-    write(folder / "b.jsonl", {"id": [1]})
-    assert "no column holds text; there are id (int64)" in str(refused("b.jsonl"))
-    write(folder / "c.jsonl", {"text": ["x", 1]})
-    assert str(refused("c.jsonl")).endswith("no column holds text; there are text (of mixed types)")
-
-
 def test_a_text_file_has_no_columns(folder):
     (folder / "a.txt").write_text("x")
-    assert "a .txt file is one text, without columns" in str(refused("a.txt", text_column="text"))
+    assert "a file of text is one text, without columns" in str(
+        refused("a.txt", text_column="text")
+    )
     write(folder / "b.jsonl", {"body": ["y"], "more": ["z"]})
     assert [text for _, text in read(["a.txt", "b.jsonl"], text_column="body")[0]] == ["x", "y"]
+
+
+def test_the_column_that_was_read_is_told(folder):
+    (folder / "a.txt").write_text("x")
+    write(folder / "b.jsonl", {"id": [1], "page": ["y"]})
+    for dataset, column in (("b.jsonl", "page"), (["a.txt", "b.jsonl"], "page"), ("a.txt", None)):
+        assert TextSource(dataset).read("test", "k").column == column
+    assert TextSource("demo").read("test", "k").column is None
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
@@ -123,53 +119,59 @@ def test_null_is_an_empty_text(folder, name):
     assert read(name)[0] == [("0", "x"), ("1", ""), ("2", "y")]
 
 
-def test_a_column_of_nulls_alone(folder):
-    nulls = pyarrow.array([None, None], pyarrow.string())
-    pyarrow.parquet.write_table(pyarrow.table({"text": nulls}), folder / "a.parquet")
-    assert read("a.parquet")[0] == [("0", ""), ("1", "")]
-    # Here nothing says that they would be text.
-    write(folder / "a.jsonl", {"text": [None, None]})
-    assert str(refused("a.jsonl")).endswith("no column holds text; there are text (null)")
-
-
 def test_rows_are_not_read_further_than_needed(folder):
     write(folder / "a.jsonl", {"text": ["x"]})
     (folder / "b.txt").write_bytes(b"\xff")
-    rows, _ = TextSource(["a.jsonl", "b.txt"]).rows("test", "data.splits.test")
+    rows = TextSource(["a.jsonl", "b.txt"]).read("test", "data.splits.test").rows
     assert next(rows) == ("0", "x")
     with pytest.raises(ConfigError, match="not UTF-8"):
         next(rows)
 
 
-@pytest.mark.parametrize(
-    ("name", "raw"),
-    [
-        ("a.jsonl", b"{not json\n"),
-        ("a.csv", b"text\n\xff\xfe\n"),
-        ("a.parquet", b"PAR"),
-        ("a.jsonl", b"\n"),
-        ("a.jsonl.gz", gzip.compress(b"", mtime=0)),
-    ],
-)
-def test_files_that_cannot_be_read(folder, name, raw, capfd):
-    (folder / name).write_bytes(raw)
-    assert str(refused(name)).startswith(f"data.dataset='{name}': cannot be read: ")
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.jsonl.gz"])
 def test_an_empty_file_has_no_rows(folder, name):
-    (folder / name).touch()
+    (folder / name).write_bytes(gzip.compress(b"") if name.endswith(".gz") else b"")
     (folder / "b.txt").write_text("x")
     assert read([name, "b.txt"])[0] == [("b.txt", "x")]
 
 
-def test_datasets_is_left_as_talkative_as_it_was(folder, capfd):
-    write(folder / "a.jsonl", {"text": ["x"]})
-    before = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
-    read("a.jsonl")
-    assert (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()) == before
-    assert capfd.readouterr().err == ""
+def test_a_file_that_was_rewritten_is_read_anew(folder):
+    path = folder / "a.jsonl"
+    for text in ("one", "two"):
+        write(path, {"text": [text]})
+        os.utime(path, (1e9, 1e9))
+        assert read("a.jsonl")[0] == [("0", text)]
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"), [("wiki [en].jsonl", None), ("part[1].csv", "part1.csv")]
+)
+def test_a_path_is_no_pattern(folder, name, beside):
+    if beside:
+        write(folder / beside, {"text": ["the wrong one"]})
+    write(folder / name, {"text": ["the right one"]})
+    assert read(name)[0] == [("0", "the right one")]
+
+
+@pytest.mark.parametrize("name", ["saved", "saved [1] %20"])
+def test_what_save_to_disk_wrote(folder, name):
+    rows = datasets.Dataset.from_dict({"page": ["x", "y", "z"], "n": [1, 2, 3]})
+    rows.save_to_disk(name)
+    assert read(name) == ([("0", "x"), ("1", "y"), ("2", "z")], "all")
+    assert read([name, name])[0][3:] == [("3", "x"), ("4", "y"), ("5", "z")]
+    splits = {"train": rows, "validation": rows.select([2])}
+    datasets.DatasetDict(splits).save_to_disk(f"{name} in splits")
+    assert read(f"{name} in splits") == ([("0", "z")], "validation")
+    error = refused(f"{name} in splits", "test")
+    assert error.key == "data.splits.validate"
+    assert error.reason.endswith("has the splits train, validation")
+
+
+@pytest.mark.parametrize("damage", ["state.json", "data-00000-of-00001.arrow"])
+def test_what_save_to_disk_wrote_and_time_damaged(folder, damage):
+    datasets.Dataset.from_dict({"text": ["x"]}).save_to_disk("saved")
+    (folder / "saved" / damage).write_text("{")
+    assert str(refused("saved")).startswith("data.dataset='saved': cannot be read: ")
 
 
 def test_hub_keys_are_refused_for_files(folder):
@@ -245,6 +247,11 @@ def test_the_hub_is_asked_for_what_is_configured(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read("a/b", "test", name="en", revision="v1") == ([("0", "x"), ("1", "y")], "test")
     assert asked == [(("a/b", "en"), {"split": "test", "revision": "v1"})]
+    rows = datasets.Dataset.from_dict({"text": [["x"]], "id": ["row-0"]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **keys: rows)
+    assert refused("a/b").reason == (
+        "row 1: its text is no text but a list; mend the row, or name another column"
+    )
 
 
 def test_the_embedded_corpus():

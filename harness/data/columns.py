@@ -1,0 +1,108 @@
+"""Columns: which one holds the text, and that it is text in every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from harness.data.contents import unreadable
+from harness.data.tables import NESTED, TEXT, Table, joined, kind_of
+from harness.errors import ConfigError
+
+_MOST_NAMES = 12
+
+
+def choose_column(tables: Sequence[Table], wanted: str | None, default: str) -> str | None:
+    """Chooses the column that holds the text, one for all tables of a data set.
+
+    It is the one that is wanted; for want of a wish the default one, where any table has it; else
+    the only one of text, where none holds lists or mappings that may be the text instead.
+
+    Args:
+        tables: The tables.
+        wanted: The column of ``data.text_column``.
+        default: The column that is taken unless another is named.
+
+    Returns:
+        Its name; None where the tables have no columns.
+
+    Raises:
+        ConfigError: There is no such column, or it would have to be guessed.
+    """
+    name = default if wanted is None else wanted
+    if any(table.has(name) for table in tables):
+        return name
+    kinds: dict[str, set[str]] = {}
+    for table in tables:
+        for column, kind in table.kinds().items():
+            kinds.setdefault(column, set()).add(kind)
+    there = {column: joined(found) for column, found in kinds.items()}
+    if wanted is not None and tables:
+        reason = f"no such column; there are {_shown(there)}" if there else "there are no columns"
+        raise ConfigError("data.text_column", wanted, reason)
+    if not there:
+        return None
+    texts = [column for column, kind in there.items() if kind == TEXT]
+    if len(texts) != 1 or any(kind in NESTED for kind in there.values()):
+        reason = f"name the column of the text; there are {_shown(there)}"
+        raise ConfigError("data.text_column", None, reason)
+    return texts[0]
+
+
+def texts_of(table: Table, column: str | None) -> Iterator[str]:
+    """Yields the text of each row, empty for a null: one among a million is no reason to refuse.
+
+    Rows are held back until one shows that the column is text, so that none is taken for it
+    which is always null.
+
+    Raises:
+        ConfigError: The table lacks the column, a row of it is no text, or every row is null.
+    """
+    if column is not None and not table.has(column) and (there := table.kinds()):
+        raise unreadable(table.path, f"has no column {column}; there are {_shown(there)}")
+    unsure: list[str] | None = []
+    for place, value in table.values(column):
+        text = "" if value is None else _checked(table, column, place, value)
+        if unsure is None:
+            yield text
+            continue
+        unsure.append(text)
+        if table.shows_text(column, value):
+            yield from unsure
+            unsure = None
+    if unsure:
+        holds = "numbers" if any(unsure) else "nulls"
+        raise unreadable(table.path, f"its column {column} holds nothing but {holds}")
+
+
+def _checked(table: Table, column: str | None, place: str, value: object) -> str:
+    if not isinstance(value, str):
+        what = f"{place}: its {column} is no text but a {kind_of(value)}"
+        raise unreadable(table.path, f"{what}; mend the row, or name another column")
+    if has_lone_surrogate(value):
+        raise unreadable(table.path, f"{place}: {LONE_SURROGATE}")
+    return value
+
+
+LONE_SURROGATE = "half of a pair of surrogates stands alone in it, which is no character"
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether there is something in a text that UTF-8 has no bytes for, nor any tokenizer an id."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _shown(kinds: Mapping[str, str]) -> str:
+    """Names and kinds of columns, however many and long and whatever is in them."""
+    shown = [f"{_name(name)} ({kind})" for name, kind in islice(kinds.items(), _MOST_NAMES)]
+    more = len(kinds) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _name(name: str) -> str:
+    short = name if len(name) <= 40 else f"{name[:40]}…"
+    return short if short.isprintable() and short.strip() == short else repr(short)

@@ -1,0 +1,63 @@
+"""Data sets of the Hugging Face hub, and clones of them, as ``datasets`` loads them."""
+
+from __future__ import annotations
+
+from os.path import expanduser, isdir
+from typing import TYPE_CHECKING
+
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from harness.data.sources import TextSource
+
+
+def load(source: TextSource, split: str, split_key: str) -> Dataset:
+    """Loads one split of a data set, downloading it where no copy is cached.
+
+    Args:
+        source: What names it: a hub id, or a folder that holds a clone.
+        split: The split.
+        split_key: The configuration key that it was given by, for errors.
+
+    Raises:
+        ConfigError: It is unknown, gated or out of reach.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    path = expanduser(str(source.dataset))
+    # A cached copy of a folder may be older than what lies in it.
+    fresh = {"download_mode": "force_redownload"} if isdir(path) else {}
+    try:
+        return load_dataset(path, source.name, split=split, revision=source.revision, **fresh)
+    except (OSError, ValueError, RuntimeError, StopIteration, DatasetsError) as error:
+        raise _refusal(error, source, split, split_key) from error
+
+
+def _refusal(error: Exception, source: TextSource, split: str, split_key: str) -> ConfigError:
+    cause = error
+    while isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__
+    told = " ".join(str(error).split())
+    why = " ".join(str(cause).split()) or told
+    if isinstance(cause, StopIteration) or "corresponds to no data" in why:
+        why = "no rows in it"
+    dataset = ("data.dataset", source.dataset)
+    if "gated" in told:
+        reason = "a gated data set: accept its terms on its page, then log in with `hf auth login`"
+        return ConfigError(*dataset, reason)
+    if isinstance(error, ConnectionError):
+        reason = "the hub cannot be reached and there is no cached copy; go online or give a file"
+        return ConfigError(*dataset, reason)
+    if told.startswith("Revision"):
+        return ConfigError("data.revision", source.revision, "no such branch, tag or commit")
+    if told.startswith("Unknown split"):
+        return ConfigError(split_key, split, f"there are {told.partition('one of ')[2]}")
+    if told.startswith(("BuilderConfig", "Config name")):
+        return ConfigError("data.name", source.name, told)
+    if "doesn't exist on the Hub" in told:
+        reason = "no such file here and no such data set on the hub; for a private one log in with"
+        return ConfigError(*dataset, f"{reason} `hf auth login`")
+    return ConfigError(*dataset, f"cannot be read: {why}")
