@@ -39,11 +39,9 @@ def _opening(paragraph: str, tokenizer: Any) -> str:
     if len(ids) < LEAST_TOKENS:
         return ""
     if not tokenizer.is_fast:
-        # It ends where decoding gives something else: other spaces, or half of a character.
-        begun = tokenizer.decode(ids[:_TOKENS]).lstrip()
-        pairs = enumerate(zip(paragraph, begun, strict=False))
-        same = next((place for place, (a, b) in pairs if a != b), len(begun))
-        return paragraph[:same].rstrip()
+        # Decoding may give something else: other spaces, or half of a character.
+        begun = (tokenizer.decode(ids[:count]).strip() for count in range(_TOKENS, 0, -1))
+        return next((text for text in begun if paragraph.startswith(text)), "")
     # A character may have several tokens; the one that is not whole belongs to what follows.
     offsets = encoded["offset_mapping"]
     return paragraph[: min(offsets[_TOKENS - 1][1], offsets[_TOKENS][0])].rstrip()

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from harness.data import TextDataModule
 from tests.tiny import tiny_tokenizer
@@ -31,6 +35,13 @@ def tokenizer_adding_bos() -> Any:
     )
     assert tokenizer("a")["input_ids"][0] == 256
     return tokenizer
+
+
+def words_alone() -> Any:
+    """A tokenizer that knows two words, and fails on any other."""
+    bare = Tokenizer(WordLevel({"known": 0, "words": 1}, unk_token="<unk>"))
+    bare.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=bare)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from harness.data.corpus import build_corpus, encode, resolve_bos
 from harness.data.documents import make_documents
 from harness.data.windows import Layout
 from harness.errors import ConfigError
-from tests.data.conftest import tokenizer_adding_bos
+from tests.data.conftest import tokenizer_adding_bos, words_alone
 from tests.tiny import tiny_tokenizer
 
 BOS, EOS, PAD = 256, 257, 258
@@ -38,6 +38,61 @@ def test_a_tokenizer_of_a_larger_vocabulary_is_refused():
         build(["abc", "", "xyz"], layout, vocabulary=z)
     # What it knows beside, but does not use, is nobody's harm.
     assert build(["abc", "xyz"], layout, vocabulary=z + 1).record.tokens == 4
+
+
+def test_a_tokenizer_that_fails_names_the_text():
+    tokenizer = words_alone()
+    assert [ids.tolist() for ids in encode(tokenizer, ["known words", "", "words"])] == [
+        [0, 1],
+        [],
+        [1],
+    ]
+    with pytest.raises(ConfigError, match=r"fails on the text that begins 'known else': ") as error:
+        encode(tokenizer, ["known"] * 300 + ["known else"])
+    assert error.value.key == "model.tokenizer"
+    assert "\n" not in str(error.value)
+
+
+def test_a_bos_beyond_the_embeddings_is_refused_where_it_would_be_used():
+    tokenizer = tokenizer_adding_bos()
+    for policy in ("auto", "start", "window"):
+        with pytest.raises(ConfigError) as error:
+            resolve_bos(policy, tokenizer, BOS)
+        assert str(error.value) == (
+            f"data.bos='{policy}': the token has id 256, where the model has 256 tokens; use none"
+        )
+        assert resolve_bos(policy, tokenizer, BOS + 1)[1] == BOS
+    assert resolve_bos("none", tokenizer, BOS) == ("none", None)
+
+
+def test_a_pad_id_beyond_the_embeddings_is_not_used():
+    layout = Layout("rolling", 4, 4, "none")
+    padded = build(["abcd", "ab"], layout, bos_id=None, vocabulary=PAD).rows[(0, [0, 1])]
+    assert padded.input_ids[1].tolist()[1:] == [0, 0]
+
+
+def test_documents_with_the_same_text_are_the_same_evidence():
+    texts = ["abcdef", "xy", "abcdef", "", "abcde", "xy", "xy"]
+    corpus = build(texts, Layout("rolling", 4, 4, "start"))
+    assert [unit.name for unit in corpus.units] == ["d0", "d1", "d2", "d4", "d5", "d6"]
+    assert [unit.same_as for unit in corpus.units] == [0, 1, 0, 3, 1, 1]
+    # What is dropped behind the last chunk tells nothing apart, as it is not scored.
+    chunks = build(["abcd1", "abcd2", "abcd"], Layout("chunks", 4, 4, "none"), bos_id=None)
+    assert [unit.same_as for unit in chunks.units] == [0, 0, 0]
+
+
+def test_the_same_ids_cut_otherwise_are_other_evidence():
+    # "aaaa" twice in a row scores as many ids, but after other ones.
+    corpus = build(["aaaa", "aaaaaaaa"], Layout("rolling", 4, 4, "start"))
+    assert [unit.same_as for unit in corpus.units] == [0, 1]
+
+
+def test_blocks_with_the_same_text_are_the_same_evidence():
+    layout = Layout("chunks", 4, 4, "none")
+    corpus = build(["abcdefgh" * 3 + "zzzz"], layout, join="corpus", bos_id=None)
+    # 7 windows, two to a block: "abcdefgh" three times, and what is left.
+    assert [unit.name for unit in corpus.units][:2] == ["windows 0-1", "windows 2-3"]
+    assert [unit.same_as for unit in corpus.units] == [0, 0, 0, 3]
 
 
 def test_bos_by_policy():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from pyarrow import parquet
 from tokenizers.processors import TemplateProcessing
 
 from harness.data import OPENINGS, PromptBatch, TextDataModule, WindowBatch
+from harness.data import prompts as prompts_module
 from harness.data.documents import Document
 from harness.data.plan import SENTINEL, RankBatches
 from harness.data.prompts import Prompts, build_prompts
 from harness.errors import ConfigError
-from tests.data.conftest import Source, tokenizer_adding_bos
+from tests.data.conftest import Source, tokenizer_adding_bos, words_alone
 from tests.tiny import tiny_tokenizer
 
 TEMPLATE = (
@@ -109,10 +110,25 @@ def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert build("~/prompts.txt").texts == TEXTS
 
 
-def test_lines_keep_the_space_at_their_ends(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.txt"
-    path.write_bytes("  one \r\ntwo\r\nthree\f,\u2028and on\n".encode())
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_keep_the_space_at_their_ends(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "prompts.md"
+    path.write_bytes(f"\ufeff  one {end}two{end}three\f,\u2028and on{end}".encode())
     assert build(str(path)).texts == ["  one ", "two", "three\f,\u2028and on"]
+
+
+@pytest.mark.parametrize("name", ["prompts [1].jsonl", "a*b.csv", "list.json", "two.tsv.gz"])
+def test_any_file_with_rows_under_any_name(tmp_path: Path, name: str) -> None:
+    text = {
+        ".jsonl": '"One"\n{"prompt": "Two, 2", "n": 1}\n',
+        ".csv": 'prompt,n\nOne,1\n"Two, 2",2\n',
+        ".json": '["One", "Two, 2"]',
+        ".gz": "n\tprompt\n1\tOne\n2\tTwo, 2\n",
+    }[Path(name).suffix]
+    raw = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    (tmp_path / "prompts 1.jsonl").write_text('"the wrong one"')
+    assert build(str(tmp_path / name)).texts == ["One", "Two, 2"]
 
 
 def test_the_ids_are_the_tokenizers_own() -> None:
@@ -139,20 +155,6 @@ def test_openings_are_the_first_tokens_of_paragraphs_that_go_on() -> None:
     assert (
         build(OPENINGS, documents, tokenizer_adding_bos()).texts == build(OPENINGS, documents).texts
     )
-
-
-@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 1000])
-def test_openings_are_spread_over_the_text(count: int) -> None:
-    documents = [document(f"{k:04d} {'word ' * 10}") for k in range(count)]
-    found = build(OPENINGS, documents)
-    numbers = [int(text[:4]) for text in found.texts]
-    assert len(numbers) == min(count, 64)
-    assert numbers == sorted(set(numbers))
-    steps = {after - before for before, after in pairwise(numbers)}
-    assert steps <= {count // 64, count // 64 + 1, 1}
-    assert numbers[0] == 0
-    assert numbers[-1] >= count - count // 64 - 1
-    assert build(OPENINGS, documents).texts == found.texts
 
 
 def test_openings_come_from_the_split_of_the_command(
@@ -412,6 +414,53 @@ def test_a_chat_template_that_fails() -> None:
     error = refused(["x"], (), tokenizer, chat_template=True)
     assert (error.key, error.value) == ("data.chat_template", True)
     assert "a system message must come first" in error.reason
+
+
+def test_a_chat_template_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts_module, "_TEMPLATE_SECONDS", 0.1)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}"
+    tokenizer.chat_template += "{% endfor %}"
+    error = refused(["x"], (), tokenizer, chat_template=True)
+    assert (error.key, error.value) == ("data.chat_template", True)
+    assert error.reason.endswith("fails on a user's message: it takes longer than 0.1 seconds")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 1 // 0 }}",
+        "{{ messages[0].__class__.mro() }}",
+        "{% for %}",
+        "{{ 'a' * 10**18 }}",
+    ],
+)
+def test_a_chat_template_that_is_no_good(template: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    error = refused(["x"], (), tokenizer, chat_template=True)
+    assert error.key == "data.chat_template"
+    assert error.reason.startswith("the tokenizer's template fails on a user's message: ")
+
+
+def test_half_of_a_pair_of_surrogates() -> None:
+    error = refused(["good", "ha\ud83d"])
+    assert (error.key, error.value) == ("data.prompts", "ha\ud83d")
+    assert error.reason.startswith("prompt 1 cannot be encoded: half of a pair of surrogates")
+    str(error).encode()
+
+
+def test_a_tokenizer_that_fails() -> None:
+    tokenizer = words_alone()
+    assert build(["known"], tokenizer=tokenizer).texts == ["known"]
+    error = refused(["known", "unknown"], (), tokenizer)
+    assert (error.key, error.value) == ("data.prompts", "unknown")
+    assert error.reason.startswith("prompt 1 makes the tokenizer fail: ")
+
+
+def test_a_pad_id_beyond_the_embeddings_is_not_used() -> None:
+    (batch,) = batches(build(["abc", "z"], vocabulary=258))
+    assert batch.input_ids[1, :2].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
