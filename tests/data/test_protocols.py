@@ -24,7 +24,7 @@ ROWS = ["", " = Title = \n", "", ' Robert " Bob " , born in 1 @,@ 900 . \n' * 4,
 @pytest.fixture
 def pages(tmp_path: Path) -> list[str]:
     path = tmp_path / "pages.jsonl"
-    path.write_text("".join(json.dumps({"text": row, "page": row}) + "\n" for row in ROWS))
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in ROWS))
     return [str(path)]
 
 
@@ -38,8 +38,8 @@ def ids_of(text: str) -> list[int]:
 
 def scored(data: Any, pages: list[str], name: str, **changed: Any) -> tuple[list[Any], Any]:
     """Rows of a protocol as (ids with the last target, number scored), in order, and its record."""
-    keys = keys_of(name) | {"batch_size": 1, "text_column": "text"} | changed
-    module = data(pages, **{k: v for k, v in keys.items() if k not in ("dataset", "name")})
+    keys = keys_of(name) | {"batch_size": 1} | changed
+    module = data(pages, **keys)
     module.setup("test")
     rows = {}
     for batch in module.test_dataloader():
@@ -97,5 +97,30 @@ def test_gptq(data, pages):
 
 
 @pytest.mark.parametrize("path", sorted(PROTOCOLS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_key_is_one_of_the_data_module(data, path):
-    data(**keys_of(path.stem))
+def test_a_protocol_is_windows_join_bos_and_detokenizer_and_no_data_set(data, path):
+    keys = keys_of(path.stem)
+    assert set(keys) <= {"max_length", "stride", "join", "windows", "bos", "detokenizer"}
+    assert set(keys) >= {"join", "windows", "bos", "detokenizer"}
+    data(**keys)
+
+
+@pytest.mark.parametrize(
+    ("own", "protocol", "dataset", "column"),
+    [
+        ("gemma3-1b", "gptq", "Salesforce/wikitext", None),
+        ("data/wikitext2", "gptq", "Salesforce/wikitext", "text"),
+        ("data/wikitext2", "hf-strided", "Salesforce/wikitext", "text"),
+        (
+            "data/wikitext2-pages",
+            "lm-eval-wikitext",
+            "EleutherAI/wikitext_document_level",
+            "page",
+        ),
+    ],
+)
+def test_a_data_set_and_a_protocol_merge(own, protocol, dataset, column):
+    keys = yaml.safe_load((PROTOCOLS.parent / f"{own}.yaml").read_text())["data"]
+    merged = keys | keys_of(protocol)
+    assert (merged["dataset"], merged["name"]) == (dataset, "wikitext-2-raw-v1")
+    assert merged.get("text_column") == column
+    assert merged["windows"] == keys_of(protocol)["windows"]
