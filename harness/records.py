@@ -68,6 +68,7 @@ def results_of(
         warnings=(
             *experiment.source.remarks,
             *experiment.caveats.sentences,
+            *(f"{note}." for note in (corpus.notes if corpus else ())),
             *conclusions.overlaps(experiment.variants, measured.variants),
             *conclusions.near_rounding(measured.variants, floor, experiment.model.dtype),
             *problems,
@@ -106,9 +107,7 @@ def _scores(
 ) -> tuple[Measured, list[str]]:
     """Figures of the scored rows, and sentences about what so few of them cannot tell."""
     settings = Settings(experiment.resamples, experiment.confidence)
-    samples = [
-        number if unit.same_as < 0 else unit.same_as for number, unit in enumerate(corpus.units)
-    ]
+    samples = [unit.same_as for unit in corpus.units]
     measured = measure(
         experiment.tallies,
         ORIGINAL,
