@@ -254,7 +254,10 @@ class Pretrained:
         end = self.tokenizer.eos_token_id if end is None else end
         ends = {end} if isinstance(end, int) else set(end or ())
         pad = self.tokenizer.pad_token_id
-        return ends, min(ends, default=0) if pad is None else int(pad)
+        pad = min(ends, default=0) if pad is None else int(pad)
+        # The model sees it, though masked: one that was added to the tokenizer alone would fail.
+        known = self.vocabulary is None or pad < self.vocabulary
+        return ends, pad if known else 0
 
     def refused(self, reason: str) -> ConfigError:
         """What says that this model cannot be evaluated, under the key that names it."""
