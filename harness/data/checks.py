@@ -34,9 +34,23 @@ def check_positions(max_length: int, positions: int | None) -> None:
         raise ConfigError("data.max_length", max_length, reason)
 
 
-def check_stride(windows: Kind, stride: int | None, max_length: int) -> None:
-    """Refuses a stride that would lose tokens, or that the kind of window does not have."""
-    if stride is None:
+def check_splits(splits: Any, commands: tuple[str, ...]) -> None:
+    """Refuses splits that are not given by command."""
+    if not isinstance(splits, dict):
+        raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
+    for command in splits:
+        one_of("splits", command, commands)
+
+
+def check_stride(windows: Kind, stride: int | None, max_length: int | None) -> None:
+    """Refuses a stride that would lose tokens, or that the kind of window does not have.
+
+    Args:
+        windows: The kind of window.
+        stride: Tokens from one window to the next; None for a default.
+        max_length: Most ids of a window; None for a default to be found later.
+    """
+    if stride is None or max_length is None:
         return
     if stride > max_length:
         reason = f"above data.max_length={max_length}; tokens between windows would be lost"

@@ -95,10 +95,7 @@ class TextDataModule(LightningDataModule):
         super().__init__()
         if not dataset:
             raise ConfigError("data.dataset", dataset, "name a hub id, a path, or demo")
-        if not isinstance(splits, dict):
-            raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
-        for command in splits:
-            checks.one_of("splits", command, tuple(SPLITS))
+        checks.check_splits(splits, tuple(SPLITS))
         checks.one_of("join", join, get_args(Join))
         checks.one_of("windows", windows, get_args(Kind))
         checks.one_of("bos", bos, get_args(BosPolicy))
@@ -108,8 +105,7 @@ class TextDataModule(LightningDataModule):
         checks.at_least("batch_size", batch_size, 1)
         checks.at_least("max_documents", max_documents, 1)
         checks.at_least("prompt_batch_size", prompt_batch_size, 1)
-        if max_length is not None:
-            checks.check_stride(windows, stride, max_length)
+        checks.check_stride(windows, stride, max_length)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
         self.source: TokenSource = source
         self.text = TextSource(dataset, name, revision, text_column)

@@ -244,8 +244,11 @@ class Recorder(LightningModule):
         self.seen["train"] += batch.windows.tolist()
         return self.weight * batch.input_ids.sum()
 
-    def validation_step(self, batch, _):
-        self.seen["check"] += batch.windows.tolist()
+    def validation_step(self, batch, _, dataloader_idx=0):
+        if dataloader_idx:
+            self.seen["prompts"] += batch.prompts.tolist()
+        else:
+            self.seen["check"] += batch.windows.tolist()
 
     test_step = validation_step
 
@@ -273,6 +276,29 @@ def test_lightning_sees_every_window_once(folder, data):
     assert sorted(model.seen["check"]) == list(range(5))
     trainer(folder).test(model, module, verbose=False)
     assert sorted(model.seen["check"]) == sorted([*range(5), *range(5)])
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize(
+    ("limit", "windows", "prompts"),
+    [(1.0, 10, 2), (0.5, 5, 1), (0.3, 3, 1), (0.01, 1, 1), (3, 3, 2), (1, 1, 1)],
+)
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_share_of_the_batches_is_one_of_each_kind_at_least(
+    folder, data, limit, windows, prompts, command
+):
+    (folder / "a.txt").write_text("abcdefghijk")
+    module, model = data("a.txt", max_length=2, batch_size=1, stride=1), Recorder()
+    module.prompts, module.prompt_batch_size, module.source.new_tokens = ["abc", "z"], 1, 8
+    kind = {"validate": "val", "test": "test"}[command]
+    runs = trainer(folder, **{f"limit_{kind}_batches": limit})
+    for _ in range(2):  # the trainer is left as it was
+        model.seen["check"], model.seen["prompts"] = [], []
+        getattr(runs, command)(model, module, verbose=False)
+        assert getattr(runs, f"limit_{kind}_batches") == limit
+        assert model.seen["prompts"] == [0, 1][:prompts]
+        assert len(model.seen["check"]) == windows
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
