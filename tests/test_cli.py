@@ -190,7 +190,7 @@ BAD = [
         "trainer.precision='16-true': the precision of an evaluation",
     ),
     (["--trainer.precision=bf16-mixed"], "trainer.precision='bf16-mixed': the precision of an eva"),
-    (["--trainer.limit_val_batches=0.0001"], "'trainer.limit_val_batches': '0.0001'}: You req"),
+    (["--trainer.limit_val_batches=0.0001"], "limit_val_batches=0.0001: less than one of"),
     (["--data.dataset="], "data.dataset='': name a hub id, a path, or demo"),
     (["--model.tokenizer=demo"], "of the text, where the model has 260 tokens; give the tokenizer"),
 ]
@@ -744,3 +744,31 @@ def test_splits_of_nothing_are_refused(run: Run, tiny: list[str]) -> None:
     status, _, err = run("validate", *tiny, "-c", "null.yaml")
     assert status == 2
     assert "refused: data.splits=None: must be a mapping" in err
+
+
+def test_a_share_of_the_batches_and_what_was_left_out_are_in_the_results(
+    run: Run, tiny: list[str]
+) -> None:
+    folder = Path("wiki [en]")
+    folder.mkdir()
+    rows = [{"n": number, "page": f"A text with the number {number}. " * 9} for number in range(12)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "photo.png").touch()
+    status, _, err = run(
+        "validate",
+        *tiny,
+        f"--data.dataset={folder}",
+        "--data.prompts=[One, Two]",
+        "--data.batch_size=1",
+        "--trainer.limit_val_batches=0.2",
+        "--model.generation.max_new_tokens=2",
+    )
+    assert status == 0
+    left_out = "is left out, as no text of the data set: 1 of 2 files, 'photo.png' for one"
+    assert left_out in err
+    found = results()
+    assert any(left_out in warning for warning in found["warnings"])
+    assert found["run"]["partial"] is True
+    assert found["data"]["text_column"] == "page"
+    assert found["data"]["windows"] == 9  # of 48, four of each text
+    assert found["variants"]["original"]["generation"]["prompts"] == 2

@@ -124,7 +124,7 @@ def test_the_file_has_the_documented_keys_in_their_order() -> None:
         "confidence resamples arguments started versions",
         "model": "pretrained revision class parameters dtype",
         "data": "dataset split documents windows tokens words bytes max_length stride join bos "
-        "windows_kind",
+        "windows_kind text_column",
         "noise_floor": "delta_nll kl_mean rounding",
         "observed": "threshold sigmas massive_threshold massive_ratio every_n_steps",
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from harness.data.contents import unreadable
-from harness.data.tables import NESTED, TEXT, Table, joined, kind_of
+from harness.data.tables import CELLS, NESTED, TEXT, Table, joined, kind_of
 from harness.errors import ConfigError
 
 _MOST_NAMES = 12
@@ -45,6 +45,8 @@ def choose_column(tables: Sequence[Table], wanted: str | None, default: str) -> 
     texts = [column for column, kind in there.items() if kind == TEXT]
     if len(texts) != 1 or any(kind in NESTED for kind in there.values()):
         reason = f"name the column of the text; there are {_shown(there)}"
+        if CELLS in there.values():
+            reason += "; the first line of a .csv or .tsv file is taken for names, never for text"
         raise ConfigError("data.text_column", None, reason)
     return texts[0]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.data.contents import read_lines, unreadable
 from harness.data.files import file_format
-from harness.data.tables import Table
+from harness.data.tables import CELLS, Table
 
 
 class CsvTable(Table):
@@ -21,7 +21,7 @@ class CsvTable(Table):
 
     def kinds(self) -> dict[str, str]:
         """The names in the first line."""
-        return dict.fromkeys(self._header(self._rows()), "cells")
+        return dict.fromkeys(self._header(self._rows()), CELLS)
 
     def values(self, column: str | None) -> Iterator[tuple[str, Any]]:
         """Yields the cell of each row; every row has as many as the first line."""

@@ -149,8 +149,8 @@ def _folder_files(folder: Path, split: str, split_key: str) -> Found:
     files, read_split, notes = chosen_files(folder, texts, split, split_key)
     if others:
         notes.append(
-            f"{folder}: {len(others)} of {len(inside)} files are left out as they hold no text of "
-            f"the data set, {others[0].name} for one"
+            f"of {str(folder)!r} is left out, as no text of the data set: "
+            f"{len(others)} of {len(inside)} files, {others[0].name!r} for one"
         )
     return Found([_named_in_utf8(folder / path) for path in files], read_split, notes)
 

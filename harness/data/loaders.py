@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from harness.data.plan import RankBatches, ShuffledBatches
+from harness.errors import ConfigError
 
 Loader = DataLoader[Any]
 
@@ -37,12 +38,25 @@ class Shares:
     def __init__(self) -> None:
         self._taken: dict[str, float] = {}
 
-    def take(self, trainer: Trainer | None, stage: str) -> None:
-        """Has the trainer ask for everything, where it asks for a share."""
+    def take(self, trainer: Trainer | None, stage: str, windows: int | None) -> None:
+        """Has the trainer ask for everything, where it asks for a share.
+
+        Args:
+            trainer: The trainer, if any.
+            stage: What it runs.
+            windows: Batches of windows; None where there are prompts alone.
+
+        Raises:
+            ConfigError: The share of the windows is less than one batch.
+        """
         limit = getattr(trainer, _LIMITS[stage], None) if stage in _LIMITS else None
-        if isinstance(limit, float) and 0.0 < limit < 1.0:
-            self._taken[stage] = limit
-            setattr(trainer, _LIMITS[stage], 1.0)
+        if not isinstance(limit, float) or not 0.0 < limit < 1.0:
+            return
+        if windows is not None and int(windows * limit) < 1:
+            reason = f"less than one of {windows} batches; choose a larger share, or a number"
+            raise ConfigError(f"trainer.{_LIMITS[stage]}", limit, reason)
+        self._taken[stage] = limit
+        setattr(trainer, _LIMITS[stage], 1.0)
 
     def give_back(self, trainer: Trainer | None, stage: str) -> None:
         """Leaves the trainer as it was."""
@@ -50,5 +64,5 @@ class Shares:
             setattr(trainer, _LIMITS[stage], self._taken.pop(stage))
 
     def of(self, stage: str, plan: list[list[int]]) -> list[list[int]]:
-        """The share of a plan: its first batches, one at least."""
+        """The share of a plan: its first batches, of prompts one at least."""
         return plan[: max(1, int(len(plan) * self._taken.get(stage, 1.0)))]

@@ -50,12 +50,13 @@ def chosen_files(
     Raises:
         ConfigError: The folder has splits, and not this one.
     """
+    here = repr(str(folder))
     split_of = {path: _split_of(path) for path in inside}
     if not _all_say(list(split_of.values())):
         notes = []
         if any(found and not found[0] for found in split_of.values()):
             other = next(path for path, found in split_of.items() if not found or found[0])
-            notes.append(f"{folder} is read whole, as {other} does not say which split it is")
+            notes.append(f"{here} is read whole, as {str(other)!r} does not say which split it is")
         return inside, "all", notes
     there = sorted({found[1] for found in split_of.values() if found})
     chosen = [path for path, found in split_of.items() if found and same_split(found[1], split)]
@@ -64,7 +65,7 @@ def chosen_files(
             split_key, split, f"the folder {folder} has the splits {', '.join(there)}"
         )
     others = [name for name in there if not same_split(name, split)]
-    told = f"{folder}: {len(chosen)} of {len(inside)} files are read, those of {split}"
+    told = f"of {here} is read, as {split}: {len(chosen)} of {len(inside)} files"
     return chosen, split, [f"{told}; the others are of {', '.join(others)}"] if others else []
 
 

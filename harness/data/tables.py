@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 TEXT = "text"
+CELLS = "cells"
 NESTED = ("list", "mapping")
 
 

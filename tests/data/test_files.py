@@ -92,7 +92,7 @@ def test_what_holds_no_text_is_left_out_and_said(folder):
     touch(folder / "x/dataset_info.json", folder / "x/README.md", folder / "x/b/photo.png")
     assert found("x", "test") == (["a.jsonl"], "all")
     assert find_files("x", "test", "k").notes == [
-        "x: 3 of 4 files are left out as they hold no text of the data set, README.md for one"
+        "of 'x' is left out, as no text of the data set: 3 of 4 files, 'README.md' for one"
     ]
 
 
@@ -153,8 +153,8 @@ def test_a_folder_with_splits_gives_the_one_that_is_wanted_and_says_so(folder):
     ]:
         assert found("x", split) == ([expected], split)
     assert find_files("x", "train", "k").notes == [
-        "x: 1 of 3 files are read, those of train; the others are of test, validation",
-        "x: 1 of 4 files are left out as they hold no text of the data set, README.md for one",
+        "of 'x' is read, as train: 1 of 3 files; the others are of test, validation",
+        "of 'x' is left out, as no text of the data set: 1 of 4 files, 'README.md' for one",
     ]
     (folder / "x/dev-00.parquet").unlink()
     with pytest.raises(ConfigError, match=r"^k='validation': .* test, train$"):
@@ -165,7 +165,7 @@ def test_splits_beside_a_file_that_has_none_are_read_as_a_whole(folder):
     touch(folder / "x/train.csv", folder / "x/test.csv", folder / "x/more.csv")
     assert found("x", "test") == (["more.csv", "test.csv", "train.csv"], "all")
     assert find_files("x", "test", "k").notes == [
-        "x is read whole, as more.csv does not say which split it is"
+        "'x' is read whole, as 'more.csv' does not say which split it is"
     ]
 
 

@@ -151,8 +151,8 @@ def test_validation_on_the_training_text_says_so_once(folder, data, capsys):
         (folder / f"split/{split}.txt").write_text("abcdefghij")
     data("split", max_length=4).setup("fit")
     assert capsys.readouterr().err == (
-        "note: split: 1 of 2 files are read, those of train; the others are of validation\n"
-        "note: split: 1 of 2 files are read, those of validation; the others are of train\n"
+        "note: of 'split' is read, as train: 1 of 2 files; the others are of validation\n"
+        "note: of 'split' is read, as validation: 1 of 2 files; the others are of train\n"
     )
     data("a.txt").setup("validate")
     for no_other in ({"world_size": 2, "global_rank": 1}, {"limit_val_batches": 0}):
@@ -282,7 +282,7 @@ def test_lightning_sees_every_window_once(folder, data):
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize(
     ("limit", "windows", "prompts"),
-    [(1.0, 10, 2), (0.5, 5, 1), (0.3, 3, 1), (0.01, 1, 1), (3, 3, 2), (1, 1, 1)],
+    [(1.0, 10, 2), (0.5, 5, 1), (0.3, 3, 1), (0.1, 1, 1), (3, 3, 2), (1, 1, 1)],
 )
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_a_share_of_the_batches_is_one_of_each_kind_at_least(
@@ -299,6 +299,9 @@ def test_a_share_of_the_batches_is_one_of_each_kind_at_least(
         assert getattr(runs, f"limit_{kind}_batches") == limit
         assert model.seen["prompts"] == [0, 1][:prompts]
         assert len(model.seen["check"]) == windows
+    less = trainer(folder, **{f"limit_{kind}_batches": 0.09})
+    with pytest.raises(ConfigError, match=r"^trainer\.limit_.*_batches=0\.09: less than one"):
+        getattr(less, command)(model, module, verbose=False)
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
