@@ -737,9 +737,7 @@ def test_documents_of_one_text_are_one_sample_and_count_each(measured: Any) -> N
         made = replace(corpus, units=units)
         return results_of(ran.experiment, made, ran.results.run, {}, None)
 
-    # Whether a unit names itself or none before it, it is its own.
-    assert results(list(range(count))).variants == results([-1] * count).variants
-    one = results([-1] + [0] * (count - 1))
+    one = results([0] * count)
     zeroed, before = (each.variants["zeroed"] for each in (one, ran.results))
     assert zeroed.likelihood == before.likelihood
     assert zeroed.versus_original.delta_nll == pytest.approx(
