@@ -43,6 +43,12 @@ class Found:
     notes: list[str]
 
 
+def at(entry: str) -> Path:
+    """The path that is meant: what exists, whatever it looks like, or else a path from a home."""
+    # Unlike those of Path, these take a text too long for a name, and a home that nobody has.
+    return Path(entry if os.path.exists(entry) else os.path.expanduser(entry))
+
+
 def file_format(path: Path) -> str | None:
     """Tells a format by the ending, or by what stands in a folder.
 
@@ -66,7 +72,7 @@ def is_local(dataset: str | list[str]) -> bool:
     """
     if isinstance(dataset, list):
         return True
-    path = Path(dataset).expanduser()
+    path = at(dataset)
     shape = dataset.startswith((".", "~")) or dataset.count("/") > 1 or path.is_absolute()
     ending = _FORMATS.get(Path(_unpacked_name(path)).suffix) is not None
     return shape or ending or glob.has_magic(dataset) or os.path.exists(path)
@@ -80,7 +86,7 @@ def absolute_paths(dataset: str | list[str]) -> str | list[str]:
 
 
 def _absolute(entry: str) -> str:
-    path = Path(entry).expanduser()
+    path = at(entry)
     pattern = glob.has_magic(entry) and not os.path.exists(path)
     # The folder in front of a pattern is none, whatever it is called.
     here = glob.escape(str(Path.cwd())) if pattern else Path.cwd()
@@ -116,7 +122,7 @@ def find_files(dataset: str | list[str], split: str, split_key: str) -> Found:
 
 
 def _matches(entry: str) -> list[Path]:
-    path = Path(entry).expanduser()
+    path = at(entry)
     if os.path.exists(path):
         return [path]
     found = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(entry) else []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from os.path import expanduser, isdir
+from os.path import isdir
 from typing import TYPE_CHECKING
 
+from harness.data.files import at
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def load(source: TextSource, split: str, split_key: str) -> Dataset:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    path = expanduser(str(source.dataset))
+    path = str(at(str(source.dataset)))
     # A cached copy of a folder may be older than what lies in it.
     fresh = {"download_mode": "force_redownload"} if isdir(path) else {}
     try:

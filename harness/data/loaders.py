@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from harness.data.plan import RankBatches, ShuffledBatches
 from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from harness.data.corpus import Corpus
 
 Loader = DataLoader[Any]
 
@@ -38,13 +41,13 @@ class Shares:
     def __init__(self) -> None:
         self._taken: dict[str, float] = {}
 
-    def take(self, trainer: Trainer | None, stage: str, windows: int | None) -> None:
+    def take(self, trainer: Trainer | None, stage: str, windows: Corpus | None) -> None:
         """Has the trainer ask for everything, where it asks for a share.
 
         Args:
             trainer: The trainer, if any.
             stage: What it runs.
-            windows: Batches of windows; None where there are prompts alone.
+            windows: What it scores; None where there are prompts alone.
 
         Raises:
             ConfigError: The share of the windows is less than one batch.
@@ -52,8 +55,8 @@ class Shares:
         limit = getattr(trainer, _LIMITS[stage], None) if stage in _LIMITS else None
         if not isinstance(limit, float) or not 0.0 < limit < 1.0:
             return
-        if windows is not None and int(windows * limit) < 1:
-            reason = f"less than one of {windows} batches; choose a larger share, or a number"
+        if windows is not None and int(len(windows.plan) * limit) < 1:
+            reason = f"less than one of {len(windows.plan)} batches; choose a larger share"
             raise ConfigError(f"trainer.{_LIMITS[stage]}", limit, reason)
         self._taken[stage] = limit
         setattr(trainer, _LIMITS[stage], 1.0)

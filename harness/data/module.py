@@ -158,8 +158,7 @@ class TextDataModule(LightningDataModule):
         if "fit" in new and unsplit:
             whole = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the"
             self._say(f"{whole} training text; give a folder with train and validation files")
-        windows = len(self.corpus(stage).plan) if stage in commands else None
-        self._shares.take(self.trainer, stage, windows)
+        self._shares.take(self.trainer, stage, self._corpora.get(stage))
 
     def teardown(self, stage: str) -> None:
         """Gives the trainer back the share of the batches that was taken from it."""

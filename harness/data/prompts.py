@@ -19,7 +19,7 @@ from harness.data.checks import check_vocabulary, padding_id
 from harness.data.columns import LONE_SURROGATE, has_lone_surrogate
 from harness.data.contents import read_text
 from harness.data.documents import Document
-from harness.data.files import file_format
+from harness.data.files import at, file_format
 from harness.data.openings import LEAST_TOKENS, openings
 from harness.data.plan import SENTINEL, PlannedBatch, plan_batches
 from harness.data.sources import TextSource
@@ -148,7 +148,7 @@ def build_prompts(
     """
     prompts = _unwrapped(prompts)
     if isinstance(prompts, str) and prompts != OPENINGS:
-        found = list(_from_file(Path(prompts).expanduser()))
+        found = list(_from_file(at(prompts)))
     else:
         texts = prompts if isinstance(prompts, list) else openings(documents, tokenizer)
         found = [_Prompt(text, f"prompt {number}") for number, text in enumerate(texts)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.columns import choose_column, texts_of
 from harness.data.contents import read_text
-from harness.data.files import file_format, find_files, is_local
+from harness.data.files import at, file_format, find_files, is_local
 from harness.data.tables import Table
 from harness.errors import ConfigError
 
@@ -125,7 +126,7 @@ def _rows(parts: Sequence[Path | Table], column: str | None) -> Rows:
 
 
 def _is_folder(dataset: str | list[str]) -> bool:
-    return isinstance(dataset, str) and Path(dataset).expanduser().is_dir()
+    return isinstance(dataset, str) and os.path.isdir(at(dataset))
 
 
 def table_of(path: Path) -> Table:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.console import quiet_transformers
+from harness.data.checks import padding_id
 from harness.errors import ConfigError
 from harness.models import adapters
 from harness.models.checkpoint import ADAPTER, Checkpoint
@@ -253,11 +254,7 @@ class Pretrained:
         end = given.eos_token_id if given else None
         end = self.tokenizer.eos_token_id if end is None else end
         ends = {end} if isinstance(end, int) else set(end or ())
-        pad = self.tokenizer.pad_token_id
-        pad = min(ends, default=0) if pad is None else int(pad)
-        # The model sees it, though masked: one that was added to the tokenizer alone would fail.
-        known = self.vocabulary is None or pad < self.vocabulary
-        return ends, pad if known else 0
+        return ends, padding_id(self.tokenizer, self.vocabulary)
 
     def refused(self, reason: str) -> ConfigError:
         """What says that this model cannot be evaluated, under the key that names it."""

@@ -55,7 +55,9 @@ def test_lists_keep_their_order_and_patterns_are_sorted(folder):
     assert found.split == "all"
 
 
-@pytest.mark.parametrize("name", ["wiki [en].jsonl", "part[1].jsonl", "a*b.txt", "what?.csv", "[x"])
+@pytest.mark.parametrize(
+    "name", ["wiki [en].jsonl", "part[1].jsonl", "a*b.txt", "~a.md", "what?.csv", "[x"]
+)
 def test_a_path_that_exists_is_that_file(folder, name):
     beside = [folder / "part1.jsonl", folder / "a1b.txt", folder / "whats.csv"]
     touch(*beside, folder / name / "a.txt" if name == "[x" else folder / name)
@@ -176,6 +178,7 @@ def test_splits_beside_a_file_that_has_none_are_read_as_a_whole(folder):
         ("./gone", "no such file or folder"),
         ("a sentence that is too long to be the name of a file " * 9 + ".txt", "no such file or"),
         ("a\0b.txt", "no such file or folder"),
+        ("~nobody-here/a.txt", "no such file or folder"),
         (["here.txt", "gone"], "no such file or folder"),
         ("*.jsonl", "no such file or folder"),
         ("page.pdf", "not a file of txt, md, jsonl"),

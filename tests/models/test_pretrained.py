@@ -326,3 +326,15 @@ def test_settings_of_a_tokenizer_that_make_no_sense_are_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
     with pytest.raises(ConfigError, match="no tokenizer: "):
         _ = Pretrained(str(folder)).tokenizer
+
+
+def test_a_pad_token_that_was_added_and_not_resized_is_not_used(folder: Path) -> None:
+    tokenizer = Pretrained(str(folder)).tokenizer
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    source = Pretrained(str(folder))
+    model = source.load()
+    assert source.tokenizer.pad_token_id == source.vocabulary == 260
+    ends, pad = source.end_and_pad(model)
+    assert ends == {tokenizer.eos_token_id}
+    assert model.get_input_embeddings()(torch.tensor([pad])).isfinite().all()
