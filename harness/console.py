@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ _HINTS = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     r".*Checkpoint directory .* exists and is not empty.*",
 )
+
+# Categories of characters that act on a terminal, or on what stands beside them.
+_ACTING = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 
 def quiet() -> None:
@@ -48,9 +52,31 @@ def quiet_transformers(*, progress: bool) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def visible(text: str) -> str:
+    """The text with characters that would act on the terminal or reorder the line spelt out."""
+    return "".join(
+        character
+        if character == "\n" or unicodedata.category(character) not in _ACTING
+        else f"\\x{ord(character):02x}"
+        for character in text.replace("\t", "    ")
+    )
+
+
 def note(line: str) -> None:
     """Says on stderr what a user should know though nothing is wrong."""
-    print(f"note: {line}", file=sys.stderr)
+    _say("note", line)
+
+
+def refused(line: str) -> int:
+    """Says on stderr what is refused, and returns the exit status for it."""
+    _say("refused", line)
+    return 2
+
+
+def stopped(line: str) -> int:
+    """Says on stderr what ended a run that could not go on, and returns the exit status for it."""
+    _say("stopped", line)
+    return 1
 
 
 def interrupted(folder: object = None) -> int:
@@ -62,5 +88,10 @@ def interrupted(folder: object = None) -> int:
     so_far = "before anything was measured"
     if folder is not None:
         so_far = f"what was measured so far lies in {folder}"
-    print(f"interrupted: {so_far}", file=sys.stderr)
+    _say("interrupted", so_far)
     return 130
+
+
+def _say(kind: str, line: str) -> None:
+    # One line, whatever a file or a foreign name brings into it.
+    print(f"{kind}: {visible(line)}".replace("\n", "\\n"), file=sys.stderr)

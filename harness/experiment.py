@@ -63,7 +63,8 @@ class OutlierExperiment(LightningModule):
         architecture: For `fit` from scratch: a Hugging Face configuration (`model_type`,
             `hidden_size`, ...) of a model that starts from random weights. Null: `pretrained`.
         training: Optimiser of `fit`.
-        variants: Interventions by name. Each is a criterion and an edit, or a saved patch.
+        variants: Interventions by name. Each is a criterion and an edit, or a saved patch; null
+            leaves one of the default out, `zeroed` or `sigma5`.
         generation: How the models continue the prompts of `data.prompts`. Null: they do not.
         control_seed: Seed of the random controls; `seed_everything` does not touch them.
         resamples: Random changes of sign behind the p-values over documents.
@@ -82,7 +83,7 @@ class OutlierExperiment(LightningModule):
         force_dtype: bool = False,
         architecture: dict[str, Any] | None = None,
         training: Training | None = None,
-        variants: dict[str, VariantConfig] | None = None,
+        variants: dict[str, VariantConfig | None] | None = None,
         generation: Generation | None = None,
         control_seed: int = 0,
         resamples: PositiveInt = 10_000,
@@ -102,7 +103,7 @@ class OutlierExperiment(LightningModule):
         )
         self.training_settings = training or Training()
         self.training_settings.check("model.training")
-        self.variant_configs = variants or {}
+        self.variant_configs = {n: v for n, v in (variants or {}).items() if v is not None}
         self.generation = generation
         if generation is not None:
             generation.check("model.generation")

@@ -18,9 +18,16 @@ from harness.outliers import Criterion, Edit, Patch, Scope, Zero, make_patch, ma
 from harness.outliers.parameters import unique_parameters
 
 ORIGINAL = "original"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Folders of a run that are not a variant's.
-_RESERVED = {ORIGINAL, "checkpoints", "figures", "journal", "patches"}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.)")
+"""Names of folders that any file system takes."""
+
+# What a run folder holds beside its variants, and what some systems keep for devices.
+_TAKEN = re.compile(
+    r"original|checkpoints|figures|journal|patches|status"
+    r"|.*\.(csv|html|json|jsonl|md|parquet|txt|yaml)"
+    r"|(con|prn|aux|nul|com\d|lpt\d)(\..*)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -117,14 +124,9 @@ def check_configs(configs: Mapping[str, VariantConfig]) -> None:
     seen: set[str] = set()
     for name, config in configs.items():
         key = f"model.variants.{name}"
-        taken = name.lower() in seen | _RESERVED
-        if taken or not NAME.fullmatch(name) or "-control-" in name:
-            raise ConfigError(
-                key,
-                name,
-                "a variant is named by letters, digits, dot, dash and underscore; not like a "
-                "control or another variant, nor original, checkpoints, figures, journal, patches",
-            )
+        _check_name(key, name)
+        if name.lower() in seen:
+            raise ConfigError(key, name, "is the name of another variant but for its case")
         seen.add(name.lower())  # some file systems do not tell a from A
         if config.criterion is None and config.patch is None:
             reason = "needs a criterion, for example AbsoluteThreshold, or else a patch"
@@ -137,6 +139,17 @@ def check_configs(configs: Mapping[str, VariantConfig]) -> None:
                 reason = "has its own edit and scope; leave those of the variant out"
                 raise ConfigError(f"{key}.patch", config.patch, reason)
             patchfile.load(Path(config.patch), f"{key}.patch")
+
+
+def _check_name(key: str, name: str) -> None:
+    if not NAME.fullmatch(name) or not name[0].isalpha() or "-control-" in name:
+        reason = (
+            "a variant is named by at most 64 letters, digits, dots, dashes and underscores, a "
+            "letter first and no dot last, and not like a control"
+        )
+        raise ConfigError(key, name, reason)
+    if _TAKEN.fullmatch(name):
+        raise ConfigError(key, name, "is taken: a run's folder has that name for something else")
 
 
 def check_scopes(configs: Mapping[str, VariantConfig], skeleton: nn.Module) -> None:

@@ -39,9 +39,6 @@ ORDER = [
     "records",
     "report",
     "tracking",
-    "refusal",
-    "given",
-    "lightning_keys",
     "cli",
     "__main__",
 ]

@@ -142,11 +142,33 @@ def test_names_that_differ_in_case_alone_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["original", "patches", "", "a/b", "..", "x-control-0", "a b", "-x", "(original again)"]
+    "name",
+    [
+        *("", "a/b", "..", "x-control-0", "a b", "-x", "(original again)", "5", "a.", "a\n"),
+        *("ä\x1b[2J", "~", "2024-01-01", "a" * 65, "a" * 250),
+    ],
 )
 def test_names_that_cannot_be_folders_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is named by"):
         check_configs({name: ZEROED})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("original", "patches", "Status", "figures", "journal", "checkpoints", "results.json"),
+        *("documents.parquet", "generations.jsonl", "activations.parquet", "config.yaml"),
+        *("report.md", "Report.HTML", "variants.csv", "con", "NUL", "aux.txt", "com1", "lpt9.x"),
+    ],
+)
+def test_names_of_what_a_run_folder_holds_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="is taken"):
+        check_configs({name: ZEROED})
+
+
+@pytest.mark.parametrize("name", ["no", "null", "true", "a" * 64, "a.b-c_d", "report", "Variants"])
+def test_any_other_name_is_taken_as_it_is(name: str) -> None:
+    check_configs({name: ZEROED})
 
 
 def test_a_variant_needs_a_criterion_or_a_patch_and_not_both(tmp_path: Path) -> None:

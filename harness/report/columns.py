@@ -151,7 +151,7 @@ TEXTS = (
     ),
     Column("tokens", number, ("generation.mean_tokens",), "their mean length"),
     Column(
-        "nll by original",
+        "orig. nll",
         number,
         ("generation.nll_under_original",),
         "how unlikely the original finds them after their prompts, nats per token: what looks "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.console import visible
 from harness.files import write_text
 
 Row = Mapping[str, Any]
@@ -68,7 +68,7 @@ def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most:
         columns = [texts[0], *order][: max(2, console.width // _NARROWEST)]
         table = Table(
             box=box.SIMPLE_HEAD,
-            title=Text(f"“{_visible(texts[0]['prompt'])}”", style="bold"),
+            title=Text(f"“{visible(texts[0]['prompt'])}”", style="bold"),
             title_justify="left",
             padding=(0, 1, 0, 0),
             pad_edge=False,
@@ -132,7 +132,7 @@ def _marked(row: Row, original: Row) -> Text:
     text = Text()
     for part, departed in _parts(row):
         text.append(MARK if departed else "", style="bold yellow")
-        text.append(_visible(part), style="yellow" if departed else "")
+        text.append(visible(part), style="yellow" if departed else "")
     return text
 
 
@@ -146,16 +146,6 @@ def _html(row: Row, original: Row) -> str:
 
 
 def _escaped(text: str) -> str:
-    shown = html.escape(_visible(text))
+    shown = html.escape(visible(text))
     # Of several spaces, and of one that begins a line, a browser would leave out some.
     return re.sub(r"(?m)^ | (?= )", "&nbsp;", shown).replace("\n", "<br>")
-
-
-def _visible(text: str) -> str:
-    """The text with characters that would act on the terminal or reorder the line spelt out."""
-    return "".join(
-        character
-        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs")
-        else f"\\x{ord(character):02x}"
-        for character in text.replace("\t", "    ")
-    )

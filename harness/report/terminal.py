@@ -25,12 +25,14 @@ def show(results: Results, console: Console | None = None) -> None:
     console.print(Text(caption(results), style="bold"))
     for sentence in headlines(results):
         console.print(Text(f"\n{sentence}"))
+    console.print()
     for table in tables(results):
-        console.print(Text(f"\n{table.caption}", style="bold"))
+        console.print(Text(table.caption, style="bold"))
         for part in _fitting(table, console):
             console.print(part)
     for remark in remarks(results):
         console.print(Text(f"- {remark}"))
+    console.print()
 
 
 def _fitting(table: Table, console: Console) -> Iterator[rich.table.Table]:

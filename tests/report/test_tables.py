@@ -164,7 +164,7 @@ def test_texts_of_variants_and_first_controls() -> None:
     results = looked_at(make_results())
     table = find(results, "texts after 20 prompts")
     assert table.header == (
-        *("variant", "texts", "tokens", "nll by original"),
+        *("variant", "texts", "tokens", "orig. nll"),
         *("seq-rep-4 [95 %]", "diversity", "loops %", "same %"),
     )
     nothing = ("–",) * 7

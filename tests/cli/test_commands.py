@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from pyarrow import parquet
 
@@ -21,7 +24,7 @@ from harness.cli import main
 from harness.experiment import OutlierExperiment
 from tests.tiny import save_tiny
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -118,6 +121,146 @@ def test_files_merge_from_left_to_right(run: Run, tmp_path: Path) -> None:
     assert variants["c"]["criterion"]["class_path"].endswith("SigmaThreshold")
 
 
+def test_default_variants_can_be_left_out_and_replaced(
+    run: Run, tiny: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any
+) -> None:
+    left_out = [*tiny[:2], *tiny[3:], "--model.variants.zeroed=null"]
+    named = ["--model.variants.no.criterion=topfraction", "--model.variants.no.edit", "ZERO"]
+    replaced = ["--model.variants.sigma5.criterion=AbsoluteThreshold"]
+    replaced += ["--model.variants.sigma5.criterion.threshold=0.6"]
+    assert run("validate", *left_out, *named, *replaced)[0] == 0
+    first = results()["variants"]
+    assert list(first) == ["original", "sigma5", "no"]
+    assert first["sigma5"]["edit"]["criterion"] == "|w| > 0.6"
+    config = Path("logs/tiny-llama/version_0/config.yaml").absolute()
+    criterion = yaml.safe_load(config.read_text())["model"]["variants"]["sigma5"]["criterion"]
+    assert criterion["init_args"] == {"threshold": 0.6}
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert run("validate", "-c", config)[0] == 0
+    assert results()["variants"] == first
+
+
+@pytest.mark.parametrize("nothing", ["null", "{}"])
+def test_all_default_variants_can_be_left_out(run: Run, tiny: list[str], nothing: str) -> None:
+    options = [*tiny[:2], *tiny[3:], f"--model.variants={nothing}"]
+    assert run("validate", *options)[0] == 0
+    assert list(results()["variants"]) == ["original"]
+    config = Path("logs/tiny-llama/version_0/config.yaml")
+    assert run("validate", "-c", config, "--run.name=again")[0] == 0
+    assert list(results(0, "again")["variants"]) == ["original"]
+
+
+def test_a_name_that_yaml_takes_for_something_else_is_the_text(run: Run, tiny: list[str]) -> None:
+    names = ("no", "null", "true", "e5")
+    variants = "".join(f"    {name}: {{criterion: TopFraction}}\n" for name in names)
+    Path("odd.yaml").write_text(f"model:\n  variants:\n{variants}")
+    options = [*tiny[:2], *tiny[3:], "-c", "odd.yaml"]
+    assert run("validate", *options, "--model.generation=null")[0] == 0
+    assert list(results()["variants"]) == ["original", *names]
+    config = Path("logs/tiny-llama/version_0/config.yaml")
+    assert run("validate", "-c", config, "--run.name=again")[0] == 0
+    assert list(results(0, "again")["variants"]) == ["original", *names]
+
+
+@pytest.mark.parametrize("devices", ["auto", "1", '"1"', "[0]", "0,"])
+def test_one_device_is_taken_however_it_is_said(
+    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch, devices: str
+) -> None:
+    monkeypatch.setattr(CPUAccelerator, "auto_device_count", staticmethod(lambda: 4))
+    # On a CPU a list is no way to say it; what is refused then is refused by the trainer.
+    status, _, err = run("validate", *tiny, f"--trainer.devices={devices}")
+    if devices in ("[0]", "0,"):
+        assert "results are exact" not in err
+    else:
+        assert status == 0
+        assert results()["run"]["world_size"] == 1
+
+
+def test_what_launchers_leave_in_the_environment_changes_nothing(
+    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("validate", *tiny)[0] == 0
+    first = results()
+    left = {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 1, "SLURM_PROCID": 1, "SLURM_NTASKS": 4}
+    left |= {"SLURM_JOB_NAME": "job", "SLURM_LOCALID": 1, "SLURM_JOB_ID": 7, "SLURM_NNODES": 2}
+    for name, value in left.items():
+        monkeypatch.setenv(name, str(value))
+    status, out, err = run("validate", *tiny)
+    assert (status, err) == (0, "")
+    assert "report: " in out
+    second = results(1)
+    for record in (first, second):
+        del record["run"]
+    assert first == second
+
+
+@pytest.mark.parametrize("command", ["validate", "fit"])
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError, "memory ran out; choose a smaller data.batch_size,"),
+        (torch.OutOfMemoryError, "memory ran out; choose a smaller data.batch_size,"),
+        (
+            partial(RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried"),
+            "memory ran out; choose a smaller data.batch_size,",
+        ),
+        (
+            partial(OSError, 28, "No space left on device"),
+            "logs/mine/version_0 cannot be used: No space left on device",
+        ),
+    ],
+    ids=["MemoryError", "OutOfMemoryError", "RuntimeError", "OSError"],
+)
+def test_what_runs_out_is_told_in_one_line(
+    run: Run,
+    tiny: list[str],
+    fit: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    error: Callable[[], Exception],
+    says: str,
+) -> None:
+    interrupting(monkeypatch, command, error, at=2)
+    small = ["--data.batch_size=1", "--run.name=mine", "--model.generation=null"]
+    arguments = [*fit, SILENT] if command == "fit" else [*tiny, *small]
+    status, out, err = run(command, *arguments)
+    assert (status, out) == (1, "")
+    (line,) = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert line.startswith(f"stopped: {says}")
+    assert line.endswith("what was measured so far lies in logs/mine/version_0")
+    assert Path("logs/mine/version_0/status").read_text() == "interrupted\n"
+
+
+def test_any_other_fault_keeps_its_traceback(
+    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupting(monkeypatch, "validate", ZeroDivisionError, at=0)
+    with pytest.raises(ZeroDivisionError):
+        run("validate", *tiny)
+
+
+def test_what_a_file_says_cannot_act_on_the_terminal(run: Run, tiny: list[str]) -> None:
+    Path("odd.yaml").write_text('model: {"pre\\e[2Jtrained\\n": x}\n')
+    for arguments in (["-c", "odd.yaml"], ["--model.pre\x1b[2J\n=x"], ["--data.name=\x1b[2J"]):
+        status, _, err = run("validate", *tiny, *arguments)
+        assert status == 2
+        assert "\x1b" not in err
+        assert err.count("\n") == 1
+
+
+def test_help_shows_our_own_keys_first(run: Run) -> None:
+    _, out, _ = run("validate", "--help")
+    places = [out.index(f"\n  --{key} ") for key in ("run.name", "model.pretrained")]
+    places += [out.index(f"\n  --{key} ") for key in ("data.dataset", "activations.enabled")]
+    places += [out.index("\n  --trainer.devices ")]
+    assert places == sorted(places)
+    assert out.startswith("usage: python -m harness validate [--KEY VALUE ...] [-c FILE ...]\n")
+    text = " ".join(out.split())
+    for part in ("--model.variants.zeroed null", "`auto` takes one", "This command measures the"):
+        assert part in text
+    assert "(type: Union[list[int], str, int], default: 1)" in text
+
+
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
 def test_help_explains_every_field(run: Run, command: str) -> None:
     status, out, _ = run(command, "--help")
@@ -150,10 +293,13 @@ BAD = [
     (["--model.variants.zeroed.criterion.threshold=.inf"], "threshold=inf: must be a positive"),
     (["--model.variants.zeroed.criterion.threshold=.nan"], "threshold=nan: must be a positive"),
     (["--model.variants.zeroed.criterion=Foo"], "variants.zeroed.criterion='Foo': no such class"),
-    (["--model.variants.zeroed.criterian=Foo"], "model.variants.zeroed.criterian: no such key"),
+    (
+        ["--model.variants.zeroed.criterian=Foo"],
+        "criterian='Foo': no such key; did you mean model.var",
+    ),
     (["--model.variants.zeroed.scope.include=[no*]"], "model.variants.zeroed.scope.include='no*'"),
     (["--model.variants.new.patch=no.safetensors"], "model.variants.new.patch='no.safetensors'"),
-    (["--model.nothing=1"], "model.nothing: no such key"),
+    (["--model.nothing=1"], "model.nothing='1': no such key; --help lists"),
     (["--model.dtype=float8"], "model.dtype='float8': must be one of auto, float32"),
     (["--model.resamples=0"], "model.resamples='0': must be a whole number from 1"),
     (["--model.confidence=1"], "model.confidence='1': must be a number above 0 and"),
@@ -173,11 +319,11 @@ BAD = [
     (["--model.variants.zeroed.scope=3"], "model.variants.zeroed.scope='3': must be a mapping"),
     (["--data.max_length=x"], "data.max_length='x': must be a whole number, or null"),
     (["--data.splits={fit: 3}"], "data.splits.fit=3: must be text, in quotes"),
-    (["--model=x"], "model='x': must be a mapping of pretrained, revision, dtype,"),
-    (["-c", "null.yaml"], "model=None: must be a mapping, in null.yaml; --help lists its keys"),
-    (["-c", "three.yaml"], "activations.sites=[1, 2]: must be a mapping, in three.yaml; --help"),
-    (["--activations.sites={bogus: 1}"], "activations.sites.bogus: no such key; --help lists"),
-    (["-c", "bogus.yaml"], "model.bogus: no such key; --help lists the keys"),
+    (["--model=x"], "model='x': has keys below it; did you mean --model.pretrained x?"),
+    (["-c", "null.yaml"], "model=None: must be a mapping of pretrained, revision, dtype,"),
+    (["-c", "three.yaml"], "activations.sites=[1, 2]: must be a mapping of types, include, "),
+    (["--activations.sites={bogus: 1}"], "activations.sites.bogus=1: no such key; --help lists"),
+    (["-c", "bogus.yaml"], "model.bogus=1: no such key; --help lists the keys"),
     (["stray"], "argument='stray': belongs to no option"),
     (["--trainer.accelerator=nonsense"], "'trainer.accelerator': 'nonsense'}: You selected an inv"),
     (["--run.name=.."], "run.name='..': must be the name of one folder"),
@@ -192,6 +338,16 @@ BAD = [
     (["--trainer.precision=bf16-mixed"], "trainer.precision='bf16-mixed': the precision of an eva"),
     (["--trainer.limit_val_batches=0.0001"], "limit_val_batches=0.0001: less than one of"),
     (["--data.dataset="], "data.dataset='': name a hub id, a path, or demo"),
+    (["--trainer.devices=2"], "trainer.devices=2: results are exact for one process alone"),
+    (["--trainer.devices=-1"], "trainer.devices=-1: results are exact for one process alone"),
+    (["--trainer.devices=0,1"], "trainer.devices='0,1': results are exact for one process"),
+    (["--trainer.devices=[0, 1]"], "trainer.devices=[0, 1]: results are exact for one process"),
+    (["--trainer.num_nodes=2"], "trainer.num_nodes=2: results are exact for one process alone"),
+    (["-c", "names.yaml"], "model.variants.5='5': a variant is named by at most 64 letters"),
+    (["-c", "splits.yaml"], "data.splits='no': choose one of fit, validate, test, predict"),
+    (["--model.variants.status.criterion=TopFraction"], "model.variants.status='status': is tak"),
+    (["-c", "reserved.yaml"], "variants.results.json='results.json': is taken: a run's folder"),
+    (["--model.variants.zeroed.criterion.treshold=3"], "no such key; AbsoluteThreshold takes thr"),
     (["--model.tokenizer=demo"], "of the text, where the model has 260 tokens; give the tokenizer"),
 ]
 
@@ -202,6 +358,9 @@ def test_bad_input_gets_one_line_and_status_2(
 ) -> None:
     Path("empty.txt").touch()
     Path("bogus.yaml").write_text("model: {bogus: 1}\n")
+    Path("names.yaml").write_text("model: {variants: {5: {criterion: TopFraction}}}\n")
+    Path("splits.yaml").write_text("data: {splits: {no: test}}\n")
+    Path("reserved.yaml").write_text("model: {variants: {results.json: {criterion: TopFraction}}}")
     Path("null.yaml").write_text("model:\n")
     Path("three.yaml").write_text("activations: {sites: [1, 2]}\n")
     status, out, err = run("validate", *tiny, *arguments)
@@ -308,7 +467,9 @@ def _ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
 
 
-def interrupting(monkeypatch: pytest.MonkeyPatch, command: str, by: type, at: int) -> None:
+def interrupting(
+    monkeypatch: pytest.MonkeyPatch, command: str, by: Callable[[], BaseException], at: int
+) -> None:
     """Makes a step of the experiment end as a signal would end it."""
     steps = {"fit": "training_step", "predict": "predict_step", "test": "test_step"}
     step = steps.get(command, "validation_step")
@@ -316,7 +477,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, command: str, by: type, at: in
 
     def pressed(self: OutlierExperiment, batch: Any, batch_idx: int, *more: int) -> Any:
         if batch_idx == at:
-            raise by
+            raise by()
         return original(self, batch, batch_idx, *more)
 
     monkeypatch.setattr(OutlierExperiment, step, pressed)
@@ -366,7 +527,10 @@ def test_ctrl_c_before_there_is_a_run(
         raise KeyboardInterrupt
 
     said = "interrupted: before anything was measured\n"
-    for place in ("data.TextDataModule.setup", "cli.HarnessCLI.before_instantiate_classes"):
+    for place in (
+        "data.TextDataModule.setup",
+        "cli.commands.HarnessCLI.before_instantiate_classes",
+    ):
         with monkeypatch.context() as patched:
             patched.setattr(f"harness.{place}", pressed)
             assert run("validate", *tiny) == (130, "", said)
@@ -433,7 +597,7 @@ def test_a_file_belongs_after_the_command(run: Run) -> None:
     for argv in (["-c", "a.yaml", "validate"], ["--config=a.yaml", "validate"]):
         status, _, err = run(*argv)
         assert status == 2
-        assert "belongs after the command: python -m harness validate -c FILE" in err
+        assert f"belongs after the command: python -m harness validate {' '.join(argv[:-1])}" in err
 
 
 def test_fit_must_be_told_how_long_and_from_what(run: Run, tmp_path: Path) -> None:
@@ -650,11 +814,14 @@ BAD_TEXTS = [
         "model.generation.metrics=1: must be text, in quotes",
     ),
     (["--model.generation={temperature: x}"], "model.generation.temperature='x': must be a number"),
-    (["--model.generation=x"], "model.generation='x': must be a mapping, in quotes"),
+    (
+        ["--model.generation=x"],
+        "model.generation='x': must be a mapping of max_new_tokens,",
+    ),
     (["--model.generation.top_p=1.5"], "model.generation.top_p=1.5: must be from 0 to 1"),
     (["--model.generation.top_k=-1"], "model.generation.top_k=-1: must be from 0 on"),
     (["--model.generation.seed=-1"], "model.generation.seed='-1': must be"),
-    (["--model.generation.nonsense=1"], "model.generation.nonsense: no such key"),
+    (["--model.generation.nonsense=1"], "model.generation.nonsense='1': no such key"),
     (["--activations.sites.types=[Bogus]"], "activations.sites.types='Bogus': matches no class"),
     (
         ["--activations.sites=*.mlp"],

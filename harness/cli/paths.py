@@ -1,34 +1,14 @@
-"""What the user gave: options, the files that they name, and the paths in both."""
+"""Paths in a configuration."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 
 from harness.data import OPENINGS, absolute_paths
-from harness.refusal import arguments_given, flatten
-
-
-def values_given(argv: Sequence[str]) -> dict[str, Any]:
-    """What the user gave, from the command line and the files it names."""
-    found = dict(arguments_given(argv))
-    for file in config_files(argv):
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-        found |= dict(flatten(tree))
-    return found
-
-
-def config_files(argv: Sequence[str]) -> list[Path]:
-    """Configuration files that a command line names and that exist."""
-    paths = [Path(file) for flag, file in pairwise(argv) if flag in ("-c", "--config")]
-    paths += [Path(item.partition("=")[2]) for item in argv if item.startswith("--config=")]
-    return [path for path in paths if path.is_file()]
 
 
 def make_absolute(config: Namespace) -> None:
@@ -49,7 +29,8 @@ def make_absolute(config: Namespace) -> None:
     if config["data.prompts"] != OPENINGS:
         config["data.prompts"] = absolute(config["data.prompts"])
     for variant in (config.model.variants or {}).values():
-        variant["patch"] = absolute(variant["patch"])
+        if variant is not None:
+            variant["patch"] = absolute(variant["patch"])
     if config.model.generation is not None:
         metrics = config.model.generation.metrics
         config.model.generation.metrics = [absolute(metric) for metric in metrics]

@@ -30,18 +30,38 @@ def check_run(command: str, config: Namespace) -> None:
         ConfigError: Naming the key, before anything is made or loaded.
     """
     seed, trainer = config.seed_everything, config.trainer
+    _check_processes(trainer)
     if not isinstance(seed, bool) and not 0 <= seed <= _LARGEST_SEED:
         reason = f"must be a whole number from 0 to {_LARGEST_SEED}, or true or false"
         raise ConfigError("seed_everything", seed, reason)
     limit = trainer[_LIMITS[command]]
     if limit is not None and not limit:
         reason = "nothing would be done; leave it out for everything"
-        raise ConfigError(f"trainer.{_LIMITS[command]}", limit, reason)
+        raise ConfigError(f"trainer.{_LIMITS[command]}", 0, reason)
     if command == "fit":
         _check_fit(config)
     elif trainer.precision not in _FULL:
         reason = "the precision of an evaluation is that of the weights; choose it by model.dtype"
         raise ConfigError("trainer.precision", trainer.precision, reason)
+
+
+def _check_processes(trainer: Namespace) -> None:
+    """Lets `auto` take one device, and refuses several: results are exact for one process alone."""
+    if trainer.devices == "auto":
+        trainer.devices = 1
+    for name in ("devices", "num_nodes"):
+        if _count(trainer[name]) != 1:
+            reason = "results are exact for one process alone, on one device; leave it out"
+            raise ConfigError(f"trainer.{name}", trainer[name], reason)
+
+
+def _count(devices: list[int] | str | int) -> int:
+    """How many devices are asked for; -1 stands for all that there are."""
+    if isinstance(devices, str) and "," in devices:  # indices, as in `0,` and `0,1`
+        return len([index for index in devices.split(",") if index.strip()])
+    if isinstance(devices, list):
+        return len(devices)
+    return int(devices) if str(devices).strip().lstrip("-").isdigit() else 1
 
 
 def _check_fit(config: Namespace) -> None:

@@ -1,58 +1,68 @@
-"""The command line: LightningCLI with the harness's model, data and defaults."""
+"""The commands: LightningCLI with the harness's model, data and defaults."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_loader
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, instantiate_class
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from yaml import YAMLError
 
 from harness import report
-from harness.console import interrupted, quiet
-from harness.data import OPENINGS, TextDataModule
+from harness.cli.defaults import DEFAULTS
+from harness.cli.faults import told
+from harness.cli.given import values_given
+from harness.cli.keys import GROUPS
+from harness.cli.lightning_keys import check_run
+from harness.cli.page import COMMANDS
+from harness.cli.paths import make_absolute
+from harness.cli.reading import load
+from harness.cli.refusal import one_line
+from harness.console import interrupted, refused, stopped
+from harness.data import TextDataModule
 from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
-from harness.given import config_files, make_absolute, values_given
-from harness.lightning_keys import check_run
-from harness.refusal import check_file, one_line
 from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
 from harness.tracking.progress import EvaluationProgress, TrainingProgress
 
-# Plain dicts: defaults that are objects could not be written to config.yaml and replayed.
-DEFAULTS: dict[str, Any] = {
-    "model.variants": {
-        "zeroed": {"criterion": {"class_path": "harness.outliers.AbsoluteThreshold"}},
-        "sigma5": {
-            "criterion": {
-                "class_path": "harness.outliers.SigmaThreshold",
-                "init_args": {"sigmas": 5.0},
-            },
-            "scope": {"matrices_only": True},
-            "controls": 3,
-        },
-    },
-    "model.generation": {"max_new_tokens": 40},
-    "data.prompts": OPENINGS,
-    "trainer.logger": {"class_path": "harness.tracking.RunLogger"},
-}
-TRAINER_DEFAULTS = {"use_distributed_sampler": False, "enable_model_summary": False}
-_GROUPS = ("trainer", "model", "data", "run", "activations", "activations.sites")
+_ABOUT = (
+    "This command {says}. Keys follow as --KEY VALUE, and files of keys as -c FILE, merged from "
+    "left to right; config.yaml in a run's folder repeats the run. A default variant is left out "
+    "by --model.variants.zeroed null, all of them by --model.variants null; another criterion "
+    "takes the place of a variant's own and of its arguments. A run is one process on one device: "
+    "more of trainer.devices or trainer.num_nodes are refused, and `auto` takes one."
+)
+
+set_loader("harness", load, (YAMLError,))
+
+
+class RefusedError(Exception):
+    """What a parser refuses, in its own words.
+
+    Attributes:
+        message: Its words, in any number of lines.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class Parser(LightningArgumentParser):
-    """A parser that refuses a wrong argument in one line."""
+    """A parser that leaves it to the command line to say what it refuses."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints the line and exits with status 2."""
-        keys = [action.dest for action in self._actions]
-        raise SystemExit(refuse(one_line(message, values_given(sys.argv[1:]), keys))) from ex
+        """Raises what is refused."""
+        raise RefusedError(message) from ex
 
 
 class HarnessCLI(LightningCLI):
@@ -70,23 +80,33 @@ class HarnessCLI(LightningCLI):
             "predict": given | unused | {"return_predictions"},
         }
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the groups of keys, the harness's own first: help shows them in this order."""
+        classes = (RunRecorder, OutlierExperiment, TextDataModule, ActivationStatistics, Trainer)
+        for group, cls in zip(GROUPS, classes, strict=True):
+            parser.add_lightning_class_args(cls, group)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the run recorder, and links the model's tokenizer to the data."""
-        parser.add_lightning_class_args(RunRecorder, "run")
-        parser.add_lightning_class_args(ActivationStatistics, "activations")
+        """Links the model's tokenizer to the data, and sets the defaults."""
         parser.link_arguments("model.source", "data.source", apply_on="instantiate")
         parser.set_defaults(DEFAULTS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses, and refuses what Lightning would take and then fail on, or do nothing."""
-        super().parse_arguments(parser, args)
+        assert isinstance(args, list)
+        self.argv = args
+        self.given = dict(values_given(args))
+        self.config = parser.parse_args(args)
         check_run(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
         """Makes paths absolute, and refuses wrong criteria under their full key."""
         config = self.config[self.subcommand]
+        variants = config.model.variants or {}
+        for name in [name for name, variant in variants.items() if variant is None]:
+            del variants[name]  # left out
         make_absolute(config)
-        for name, variant in (config.model.variants or {}).items():
+        for name, variant in variants.items():
             for part in ("criterion", "edit"):
                 _construct(f"model.variants.{name}.{part}", variant[part])
 
@@ -95,10 +115,13 @@ class HarnessCLI(LightningCLI):
         own = self._get(self.config_init, "trainer").callbacks
         own = own if isinstance(own, list) else [own]
         chosen = any(isinstance(callback, ProgressBar) for callback in own)
+        if self._get(self.config_init, "trainer").plugins is None:
+            # What launchers of several processes leave in the environment concerns no single one.
+            kwargs["plugins"] = LightningEnvironment()
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
-            raise _refused_by_trainer(error) from error
+            raise self._refused_by_trainer(error) from error
         if not chosen:
             _show_progress(trainer, training=self.subcommand == "fit")
         return trainer
@@ -108,7 +131,8 @@ class HarnessCLI(LightningCLI):
         config = self.config[self.subcommand]
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         seed = config.seed_everything
-        self.recorder.describe(text, seed if isinstance(seed, int) else None)
+        typed = shlex.join(["python", "-m", "harness", *self.argv])
+        self.recorder.describe(text, seed if isinstance(seed, int) else None, typed)
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Trains; a checkpoint to go on from is read without running any code in it."""
@@ -117,59 +141,68 @@ class HarnessCLI(LightningCLI):
 
     def validate(self, model: LightningModule, **kwargs: Any) -> None:
         """Measures on the validation split."""
-        with self._interruptible():
+        with self._interruptible(), self._showing():
             self.trainer.validate(model, **kwargs)
 
     def test(self, model: LightningModule, **kwargs: Any) -> None:
         """Measures on the test split."""
-        with self._interruptible():
+        with self._interruptible(), self._showing():
             self.trainer.test(model, **kwargs)
 
     def predict(self, model: LightningModule, **kwargs: Any) -> None:
         """Generates; what was written is kept by the experiment, not returned."""
-        with self._interruptible():
+        with self._interruptible(), self._showing():
             self.trainer.predict(model, return_predictions=False, **kwargs)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Gives the exits that Lightning makes of signals their status, and a word to the user."""
+        """Gives signals, and memory or disk that ran out, their status and a word to the user."""
         try:
             yield
+        except ConfigError:
+            raise
         except SystemExit as stop:
             status = 143 if isinstance(stop, SIGTERMException) else 130
             if status == 130 and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
-            if self.trainer.is_global_zero:
-                folder = self.recorder.folder
-                interrupted(folder and folder.path)
+            interrupted(self._folder)
             raise SystemExit(status) from None
         except MisconfigurationException as error:
-            raise _refused_by_trainer(error) from error
+            raise self._refused_by_trainer(error) from error
+        except Exception as error:
+            line = told(error, self._folder)
+            if line is None:
+                raise
+            raise SystemExit(stopped(line)) from error
+
+    @contextmanager
+    def _showing(self) -> Iterator[None]:
+        """Prints what was found, also where it could not be written."""
+        try:
+            yield
+        finally:
+            if self.recorder.results is not None:
+                report.show(self.recorder.results)
 
     def before_fit(self) -> None:
         """Training saves its checkpoints in the layout of Hugging Face too."""
         self._callbacks.append(HuggingFaceCheckpoint(self.recorder))
 
     def after_validate(self) -> None:
-        """Shows the tables and a few texts, and says where everything is."""
-        self._show(texts=2)
-        self._say_where("report.md")
+        """Shows a few texts side by side, and what can be done next."""
+        report.show_side_by_side(self.recorder.rows, most=2)
+        self._show_next_steps()
 
     after_test = after_validate
 
     def after_predict(self) -> None:
-        """Shows a few texts more, and says where all are."""
-        self._show(texts=3)
-        self._say_where("generations.jsonl")
+        """Shows a few texts more."""
+        report.show_side_by_side(self.recorder.rows, most=3)
+        self._show_next_steps()
 
     def after_fit(self) -> None:
-        """Says where the checkpoints are."""
-        self._say_where("checkpoints")
-
-    def _show(self, texts: int) -> None:
-        if self.recorder.results is not None:
-            report.show(self.recorder.results)
-            report.show_side_by_side(self.recorder.rows, most=texts)
+        """Says where the checkpoints are, and how to measure them."""
+        self._show_next_steps()
 
     @property
     def recorder(self) -> RunRecorder:
@@ -181,50 +214,57 @@ class HarnessCLI(LightningCLI):
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         return callbacks
 
-    def _say_where(self, name: str) -> None:
-        if self.recorder.folder is not None:
-            print(f"\n{name.partition('.')[0]}: {self.recorder.folder.path / name}")
+    @property
+    def _folder(self) -> Path | None:
+        folder = self.recorder.folder
+        return None if folder is None else folder.path
+
+    def _show_next_steps(self) -> None:
+        if self._folder is not None:
+            report.show_next_steps(self._folder, str(self.subcommand))
+
+    def _refused_by_trainer(self, error: Exception) -> ConfigError:
+        given = {key: value for key, value in self.given.items() if key.startswith("trainer.")}
+        return ConfigError("trainer", given, " ".join(str(error).split()))
 
 
-def main() -> int:
-    """Runs the command line of this process.
+def run(argv: Sequence[str]) -> int:
+    """Runs a command.
+
+    Args:
+        argv: The command line.
 
     Returns:
-        Exit status: 0 when done, 2 for input that is refused, 130 after Ctrl-C.
+        Exit status: 0 when done, 2 for what the parser refuses.
 
     Raises:
-        SystemExit: With status 130 or 143 when a signal ends the run.
+        ConfigError: For any other input that is refused.
+        SystemExit: With status 130 or 143 when a signal ends the run, 1 where memory or disk ran
+            out.
     """
-    quiet()
-    argv = sys.argv[1:]
+    described = {
+        name: {
+            "usage": f"python -m harness {name} [--KEY VALUE ...] [-c FILE ...]",
+            "description": _ABOUT.format(says=says),
+            "parser_mode": "harness",
+        }
+        for name, says in COMMANDS.items()
+    }
     try:
-        if argv and argv[0].partition("=")[0] in ("-c", "--config"):
-            reason = "belongs after the command: python -m harness validate -c FILE"
-            raise ConfigError("config", " ".join(argv[:2]), reason)
-        for file in config_files(argv):
-            check_file(file, _GROUPS)
         HarnessCLI(
             OutlierExperiment,
             TextDataModule,
             save_config_callback=None,
-            trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=42,
             parser_class=Parser,
-            parser_kwargs={"description": "Measures what the outliers of a language model do."},
+            parser_kwargs=described | {"parser_mode": "harness"},
+            args=list(argv),
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
-    except ConfigError as error:
-        return refuse(str(error))
-    except KeyboardInterrupt:
-        return interrupted()
+    except RefusedError as error:
+        return refused(one_line(error.message, dict(values_given(argv))))
     return 0
-
-
-def refuse(line: str) -> int:
-    """Says on stderr what is refused, and returns the exit status for it."""
-    print(f"refused: {line}", file=sys.stderr)
-    return 2
 
 
 def _construct(key: str, spec: Namespace | None) -> None:
@@ -235,11 +275,6 @@ def _construct(key: str, spec: Namespace | None) -> None:
         instantiate_class((), spec.as_dict())
     except ConfigError as error:
         raise error.under(key) from None
-
-
-def _refused_by_trainer(error: Exception) -> ConfigError:
-    given = {k: value for k, value in values_given(sys.argv[1:]).items() if "trainer." in k}
-    return ConfigError("trainer", given, " ".join(str(error).split()))
 
 
 def _show_progress(trainer: Trainer, *, training: bool) -> None:

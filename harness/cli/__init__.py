@@ -1,0 +1,9 @@
+"""The command line: what it says at once, what it refuses, and the runs that it starts.
+
+Only `commands`, `paths` and `lightning_keys` import the heavy libraries, once the rest found
+nothing to refuse.
+"""
+
+from harness.cli.front import main
+
+__all__ = ["main"]

@@ -1,0 +1,165 @@
+"""The keys that are read from the sources are those that the parser has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from jsonargparse import ArgumentParser
+
+from harness.cli.commands import DEFAULTS, HarnessCLI, Parser
+from harness.cli.keys import (
+    GROUPS,
+    arguments_taken,
+    check_key,
+    class_named,
+    class_names,
+    keys_below,
+    known_keys,
+)
+from harness.cli.page import PAGE
+from harness.errors import ConfigError
+from harness.generation import Generation
+from harness.outliers import Criterion, Edit, Scope
+from harness.training import Training
+from harness.variants import VariantConfig
+
+
+@pytest.fixture(scope="module")
+def parser() -> Parser:
+    """The parser of one command."""
+    cli = HarnessCLI.__new__(HarnessCLI)
+    made = Parser(parser_mode="harness")
+    cli.add_core_arguments_to_parser(made)
+    cli.add_arguments_to_parser(made)
+    return made
+
+
+def dotted(keys: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, below in keys.items():
+        yield f"{prefix}{name}"
+        yield from dotted(below, f"{prefix}{name}.")
+
+
+def test_the_keys_are_those_of_the_parser(parser: Parser) -> None:
+    has = {action.dest for action in parser._actions}
+    has = {dest for dest in has if dest.partition(".")[0] in GROUPS and "help" not in dest}
+    has -= {"data.source"}
+    read = {key for group in GROUPS for key in dotted(known_keys()[group], f"{group}.")}
+    settings = ("model.variants.", "model.generation.", "model.training.")
+    assert {key for key in read if not key.startswith(settings)} | set(GROUPS) == has | set(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [
+        ("model.generation", Generation),
+        ("model.training", Training),
+        ("model.variants.any", VariantConfig),
+        ("model.variants.any.scope", Scope),
+    ],
+)
+def test_settings_within_a_group_have_the_keys_of_their_class(key: str, settings: type) -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(settings)
+    tops = {action.dest.partition(".")[0] for action in parser._actions} - {"help"}
+    assert set(keys_below(key)) == tops
+
+
+def test_the_classes_are_those_that_there_are() -> None:
+    for kind, base in (("criterion", Criterion), ("edit", Edit)):
+        own = [c for c in base.__subclasses__() if c.__module__.startswith("harness.")]
+        assert class_names(kind) == sorted(cls.__name__ for cls in own)
+    assert "SigmaThreshold takes sigmas" in arguments_taken("criterion")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("edit", "zero", "Zero"),
+        ("edit", "ZERO", "Zero"),
+        ("criterion", "sigmathreshold", "SigmaThreshold"),
+        ("criterion", "sigma_threshold", "SigmaThreshold"),
+        ("criterion", "top-fraction", "TopFraction"),
+        ("criterion", "mine.Own", "mine.Own"),
+        ("criterion", "zero", "zero"),
+    ],
+)
+def test_a_class_is_found_whatever_its_case(kind: str, name: str, expected: str) -> None:
+    assert class_named(kind, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("model.pretraind", "model.pretrained"),
+        ("modle.pretrained", "model.pretrained"),
+        ("data.batchsize", "data.batch_size"),
+        ("data.batch-size", "data.batch_size"),
+        ("pretrained", "model.pretrained"),
+        ("batch_size", "data.batch_size"),
+        ("seed", "seed_everything"),
+        ("model.variants.mine.critrion", "model.variants.mine.criterion"),
+        ("model.variants.mine.scope.matrices", "model.variants.mine.scope.matrices_only"),
+        ("model.generation.max_tokens", "model.generation.max_new_tokens"),
+        ("activations.sites.typs", "activations.sites.types"),
+        ("trainer.max_step", "trainer.max_steps"),
+    ],
+)
+def test_the_nearest_key_is_asked_for(key: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_key(key, "x")
+    assert error.value.reason == f"no such key; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "seed_everything",
+        "model.variants.no.criterion.threshold",
+        "model.variants.a.edit.anything",
+        "trainer.callbacks+",
+        "trainer.logger.save_dir",
+        "model.architecture.hidden_size",
+        "model.generation.arguments.min_p",
+        "data.splits.validate",
+        "trainer.accelerator.help",
+    ],
+)
+def test_whatever_stands_below_a_key_with_a_value_of_its_own_is_left_alone(key: str) -> None:
+    check_key(key, "x")
+
+
+def test_without_sources_every_key_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(file: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("harness.cli.keys._parsed", unreadable)
+    known_keys.cache_clear()
+    try:
+        check_key("model.nothing", "x")
+    finally:
+        monkeypatch.undo()
+        known_keys.cache_clear()
+
+
+def test_the_first_page_tells_the_defaults(parser: Parser) -> None:
+    defaults = parser.get_defaults()
+    for key, shown in {
+        "model.pretrained": "demo",
+        "model.dtype": "auto",
+        "data.dataset": "demo",
+        "data.max_length": "null",
+        "data.batch_size": "8",
+        "model.generation.max_new_tokens": "40",
+        "run.name": "null",
+    }.items():
+        group, _, name = key.rpartition(".")
+        value = DEFAULTS[group][name] if group in DEFAULTS else defaults[key]
+        assert ("null" if value is None else str(value)) == shown
+        part = PAGE.partition(f"--{key}")[2].partition("\n")[0]
+        assert f"({shown}" in part, key
+    for kind in ("criterion", "edit"):
+        assert all(name in PAGE for name in class_names(kind))
+    assert defaults["trainer.devices"] == 1
