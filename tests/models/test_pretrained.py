@@ -330,6 +330,7 @@ def test_settings_of_a_tokenizer_that_make_no_sense_are_refused(
 
 def test_a_pad_token_that_was_added_and_not_resized_is_not_used(folder: Path) -> None:
     tokenizer = Pretrained(str(folder)).tokenizer
+    tokenizer.add_tokens(["[OTHER]"])
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)
     source = Pretrained(str(folder))
