@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-_MEMORY = ("out of memory", "can't allocate memory", os.strerror(errno.ENOMEM).lower())
+_MEMORY = ("out of memory", "outofmemoryerror", "can't allocate memory", "cannot allocate memory")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -19,7 +19,7 @@ def told(error: BaseException, folder: object) -> str | None:
     """
     so_far = f"; what was measured so far lies in {folder}" if folder else ""
     # Libraries that are not written in Python raise errors of their own, with the system's words.
-    text = str(error).lower()
+    text = f"{type(error).__name__}: {error}".lower()
     if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
         return (
             "memory ran out; choose a smaller data.batch_size, data.prompt_batch_size or "

@@ -57,7 +57,7 @@ def check_key(key: str, value: object) -> None:
         ConfigError: Under that key.
     """
     level = known_keys()
-    parts = key.removesuffix("+").split(".")
+    parts = _split(key.removesuffix("+"))
     for place, part in enumerate(parts):
         if not level or part == "help":
             return
@@ -68,15 +68,34 @@ def check_key(key: str, value: object) -> None:
                 near = {n: f"{group}.{n}" for group, names in level.items() for n in names} | near
             reason = f"no such key{nearest(part, near) or '; --help lists the keys'}"
             raise ConfigError(key, value, reason)
-        level = level.get(part) or level.get(_ANY, {})
+        level = _below_part(level, part)
 
 
 def keys_below(key: str) -> Keys:
     """The keys below a key; none where it has a value of its own."""
     level = known_keys()
-    for part in key.split("."):
-        level = level.get(part) or level.get(_ANY, {})
+    for part in _split(key):
+        level = _below_part(level, part)
     return level
+
+
+def _split(key: str) -> list[str]:
+    """The parts of a dotted key; the name of a variant may have dots of its own."""
+    parts, rest, level = [], key.split("."), known_keys()
+    while rest:
+        part = rest.pop(0)
+        if part not in level and _ANY in level:
+            ends = [place for place, name in enumerate(rest) if name in level[_ANY]]
+            part = ".".join([part, *rest[: min(ends, default=0)]])
+            rest = rest[min(ends, default=0) :]
+        parts.append(part)
+        level = _below_part(level, part)
+    return parts
+
+
+def _below_part(level: Keys, part: str) -> Keys:
+    below: Keys = level.get(part) or level.get(_ANY, {})
+    return below
 
 
 def nearest(word: str, names: Mapping[str, str]) -> str:
