@@ -6,6 +6,9 @@ import sys
 # Threads that wait for each other should sleep: on a machine that others use too, spinning made
 # the demo five times slower. OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Large pages where Linux gives them on request: logits are made and freed at every chunk, and a
+# fault for each 4 KiB of them is a good part of a run on a small machine.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from harness.console import interrupted
 

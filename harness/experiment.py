@@ -137,7 +137,7 @@ class OutlierExperiment(LightningModule):
         """Loads the weights; Lightning calls this after the data was accepted."""
         if hasattr(self, "model"):
             return
-        with stages.stage(f"loading {self.source.name}"):
+        with stages.stage(f"loading {self.source.title}"):
             model = self.source.load()
         if self.source.device_map is None:
             self.model = model

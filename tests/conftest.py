@@ -17,6 +17,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from tests.tiny import save_tiny
 
@@ -28,6 +29,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("real")]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else the machine has, a test runs on the CPU unless it is marked `gpu`."""
+    if request.node.get_closest_marker("gpu") is None:
+        for accelerator in (CUDAAccelerator, MPSAccelerator):
+            monkeypatch.setattr(accelerator, "is_available", staticmethod(lambda: False))
 
 
 @pytest.fixture(autouse=True)

@@ -61,7 +61,7 @@ def tiny_model(
     arguments = {"vocab_size": VOCABULARY, "bos_token_id": 256, "eos_token_id": 257}
     arguments |= {"pad_token_id": 258, "initializer_range": 0.2} | FAMILIES[family]
     config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 

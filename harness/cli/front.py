@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from harness import __version__
 from harness.cli.faults import told
@@ -40,9 +41,7 @@ def main() -> int:
         _check_command(argv)
         check_given(argv[1:])
         _check_processes()
-        # Here, since it takes seconds.
-        from harness.cli.commands import run
-
+        run = _start()
         quiet()
         return run(spelt(argv))
     except ConfigError as error:
@@ -54,6 +53,15 @@ def main() -> int:
         if line is None:
             raise
         return stopped(line)
+
+
+def _start() -> Callable[[Sequence[str]], int]:
+    """Imports the commands, which takes seconds, and says so to who waits at a terminal."""
+    from harness.stages import stage
+
+    with stage("starting") if sys.stderr.isatty() else nullcontext():
+        from harness.cli.commands import run
+    return run
 
 
 def _check_command(argv: Sequence[str]) -> None:

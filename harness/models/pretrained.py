@@ -156,6 +156,12 @@ class Pretrained:
         return read_tokenizer(self.checkpoint, "model.pretrained", self.name, self.trusts_code)
 
     @property
+    def title(self) -> str:
+        """What it is called: the last part of its name; its type where it is made anew."""
+        made_anew = self.architecture is not None
+        return str(self.config.model_type) if made_anew else Path(self.name).name
+
+    @property
     def is_local(self) -> bool:
         """Whether the model lies here, in a folder or a file of the user's."""
         return self.name != "demo" and self.checkpoint.local

@@ -31,7 +31,11 @@ def _steps(folder: Path, command: str) -> dict[str, str]:
         best = shlex.quote(str(folder / "checkpoints" / "best"))
         measure = f"python -m harness validate --model.pretrained {best}"
         return {"checkpoints": str(folder / "checkpoints"), "measure it": measure, **board}
-    steps = {"report": quoted["report.md"], "for pandas": quoted["variants.csv"], **board}
-    if command == "predict":
-        steps["texts"] = shlex.quote(str(folder / "generations.jsonl"))
-    return steps | {"compare": f"tensorboard --logdir {shlex.quote(str(folder.parent))}"}
+    texts = {"texts": shlex.quote(str(folder / "generations.jsonl"))}
+    return {
+        "report": quoted["report.md"],
+        **(texts if command == "predict" else {}),
+        "for pandas": quoted["variants.csv"],
+        **board,
+        "compare": f"tensorboard --logdir {shlex.quote(str(folder.parent))}",
+    }

@@ -6,7 +6,6 @@ import platform
 import time
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -77,10 +76,7 @@ class RunRecorder(Callback):
         self._began = time.monotonic()
         self._started = datetime.now().astimezone()
         experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
-        source = experiment.source
-        # What is made from an architecture is no pretrained model, whose name it would get.
-        kind = str(source.config.model_type) if source.architecture else source.name
-        name = self.name or Path(kind).name
+        name = self.name or experiment.source.title
         self.folder = RunFolder(self.save_dir, name)
         if self._config is not None:
             write_text(self.folder.path / "config.yaml", self._config)

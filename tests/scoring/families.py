@@ -50,7 +50,7 @@ def model_of(family: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel
     """A tiny model with random weights; its logits are scaled, capped or projected."""
     if family in FAMILIES:
         return tiny_model(family, dtype=dtype)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(0)
         if family == "gemma3-multimodal":
             text = {**_SIZES, "head_dim": 8}
@@ -132,6 +132,6 @@ class ReachesInside(LlamaForCausalLM):
 
 def odd_model(kind: type[LlamaForCausalLM]) -> LlamaForCausalLM:
     """A model whose class does something that others do not."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return kind(LlamaConfig(**_SIZES, tie_word_embeddings=False)).eval()
