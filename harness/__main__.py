@@ -16,7 +16,7 @@ from harness.console import interrupted
 def run() -> None:
     """Runs the command line and exits with its status."""
     try:
-        # Here, since it takes seconds in which the user can think better of it.
+        # Here, so that Ctrl-C gets its word from the first import on.
         from harness.cli import main
 
         sys.exit(main())

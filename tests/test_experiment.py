@@ -844,14 +844,12 @@ ARCHITECTURE = {
 }
 
 
-@pytest.fixture(scope="module")
-def fitted(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A model trained from random weights for a few steps, too fast at the end to stay the best."""
-    folder = tmp_path_factory.mktemp("fit")
+def train(tokenizer: Path, folder: Path) -> Ran:
+    """Trains from random weights for a few steps, too fast at the end to stay the best."""
     (folder / "text.txt").write_text("the same few words again and again, " * 120)
     torch.manual_seed(0)
     options = {
-        "tokenizer": str(folders("llama")),
+        "tokenizer": str(tokenizer),
         "architecture": ARCHITECTURE,
         "training": Training(learning_rate=0.02, warmup_steps=2),
     }
@@ -869,6 +867,12 @@ def fitted(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         recorder=recorder,
         batch_size=4,
     )
+
+
+@pytest.fixture(scope="module")
+def fitted(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A model that was trained; tests leave it and its folder as they are."""
+    return train(folders("llama"), tmp_path_factory.mktemp("fit"))
 
 
 def scalars(folder: Path, tag: str) -> list[float]:
@@ -896,7 +900,8 @@ def test_fit_leaves_the_last_and_the_best(fitted: Ran, tmp_path: Path) -> None:
     assert Pretrained(str(best)).tokenizer("ab")["input_ids"] == ids_of("ab")
 
 
-def test_what_was_trained_can_be_measured_at_once(fitted: Ran) -> None:
+def test_what_was_trained_can_be_measured_at_once(folders: Any, tmp_path: Path) -> None:
+    fitted = train(folders("llama"), tmp_path)
     experiment: OutlierExperiment = fitted.experiment
     before = {name: value.clone() for name, value in experiment.model.state_dict().items()}
     last = scalars(fitted.folder, "likelihood/nll")[-1]

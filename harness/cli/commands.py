@@ -23,7 +23,7 @@ from harness.cli.faults import told
 from harness.cli.given import values_given
 from harness.cli.keys import GROUPS
 from harness.cli.lightning_keys import check_run
-from harness.cli.page import COMMANDS
+from harness.cli.page import ABOUT, COMMANDS
 from harness.cli.paths import make_absolute
 from harness.cli.reading import load
 from harness.cli.refusal import one_line
@@ -33,14 +33,6 @@ from harness.errors import ConfigError
 from harness.experiment import OutlierExperiment
 from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
 from harness.tracking.progress import EvaluationProgress, TrainingProgress
-
-_ABOUT = (
-    "This command {says}. Keys follow as --KEY VALUE, and files of keys as -c FILE, merged from "
-    "left to right; config.yaml in a run's folder repeats the run. A default variant is left out "
-    "by --model.variants.zeroed null, all of them by --model.variants null; another criterion "
-    "takes the place of a variant's own and of its arguments. A run is one process on one device: "
-    "more of trainer.devices or trainer.num_nodes are refused, and `auto` takes one."
-)
 
 set_loader("harness", load, (YAMLError,))
 
@@ -245,7 +237,7 @@ def run(argv: Sequence[str]) -> int:
     described = {
         name: {
             "usage": f"python -m harness {name} [--KEY VALUE ...] [-c FILE ...]",
-            "description": _ABOUT.format(says=says),
+            "description": ABOUT.format(says=says),
             "parser_mode": "harness",
         }
         for name, says in COMMANDS.items()

@@ -94,8 +94,9 @@ def check_given(argv: Sequence[str]) -> None:
     """
     for key, value in values_given(argv):
         check_key(key, value)
-        _check_form(key, value)
-        _check_class(key, value)
+        if not key.endswith(".help"):
+            _check_form(key, value)
+            _check_class(key, value)
 
 
 def _check_form(key: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""The first page of help."""
+"""The first page of help, and how the help of a command begins."""
 
 from __future__ import annotations
 
@@ -41,3 +41,13 @@ Examples
 
 All keys: python -m harness validate --help
 """
+
+ABOUT = (
+    "This command {says}. Keys follow as --KEY VALUE, and files of keys as -c FILE, merged from "
+    "left to right; config.yaml in a run's folder repeats the run. --model.variants.help shows the "
+    "keys of a variant. A default variant is left out by --model.variants.zeroed null, all of them "
+    "by --model.variants null; another criterion takes the place of a variant's own and of its "
+    "arguments. A run is one process on one device: more of trainer.devices or trainer.num_nodes "
+    "are refused, and `auto` takes one."
+)
+"""How the help of a command begins."""

@@ -77,6 +77,8 @@ def test_one_line_says_what_is_meant(
         [],
         ["--help"],
         ["--print_config=skip_default"],
+        ["--model.variants.help"],
+        ["--model.generation.help", "--trainer.logger.help", "RunLogger"],
         ["--model", "{pretrained: x}"],
         ["--model.variants", "null"],
         [V, "null"],
