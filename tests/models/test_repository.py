@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from jsonargparse import Namespace
 
+from harness.cli.paths import make_absolute
 from harness.demo import MODEL_FOLDER
 from harness.errors import ConfigError
-from harness.given import make_absolute
 from harness.models.repository import first_line, locate, refusal
 
 KEY = "model.pretrained"
