@@ -60,8 +60,9 @@ def _extent(results: Results) -> str:
     data = results.data
     if data is None:
         return ""
+    column = f"column {data.text_column}, " if data.text_column else ""
     return (
-        f": split {data.split}, {data.tokens:,} scored tokens in {data.windows:,} windows of "
+        f": split {data.split}, {column}{data.tokens:,} scored tokens in {data.windows:,} windows of "
         f"{data.documents:,} documents (max_length {data.max_length}, stride {data.stride}, "
         f"join {data.join}, bos {data.bos})"
     )
@@ -71,7 +72,8 @@ def _table(table: Table) -> Iterator[str]:
     yield f"**{table.caption}**"
     yield ""
     yield _line(table.header)
-    yield _line(["---", *["---:"] * (len(table.header) - 1)])
+    words = [column == 0 or table.is_text(column) for column in range(len(table.header))]
+    yield _line(["---" if word else "---:" for word in words])
     for row in table.rows:
         yield _line([cell.strip() for cell in row.cells])
     yield ""

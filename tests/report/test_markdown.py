@@ -104,3 +104,12 @@ def test_pipes_and_stars_do_not_make_columns_or_emphasis() -> None:
     )
     made = dataclasses.replace(results, variants={"sigma5": odd})
     assert "| \\*.mlp.\\*\\|head |" in markdown(made)
+
+
+def test_columns_of_words_stand_on_the_left_and_the_column_that_was_read_is_named() -> None:
+    results = make_results()
+    assert "| --- | --- | --- | --- | ---: | ---: |" in markdown(results)  # what was edited
+    assert "split all, 33,058" in markdown(results)
+    data = dataclasses.replace(results.data, text_column="body")
+    text = markdown(dataclasses.replace(results, data=data))
+    assert "split all, column body, 33,058 scored tokens" in text
