@@ -73,6 +73,7 @@ def final_metrics(record: results.Variant) -> dict[str, float]:
         "final/diversity": text.diversity if text else None,
         "final/loop_rate": text.loop_rate if text else None,
         "final/identical_to_original": _identical(record),
+        "final/nll_under_original": text.nll_under_original if text else None,
         "final/max_abs": flow.max_abs if flow else None,
         "final/max_kurtosis": flow.max_kurtosis if flow else None,
         "final/massive_count": flow.massive_count if flow else None,

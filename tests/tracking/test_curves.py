@@ -76,7 +76,7 @@ FLOW = Activations(10.0, "model.layers.1", 20.0, "model.layers.0", 30)
 def test_figures_of_a_whole_run() -> None:
     results = make_results()
     variant = results.variants["sigma5"]
-    text = dataclasses.replace(TEXT, identical_to_original=0.55)
+    text = dataclasses.replace(TEXT, identical_to_original=0.55, nll_under_original=1.25)
     whole = dataclasses.replace(variant, generation=text, activations=FLOW)
     assert final_metrics(whole) == {
         "final/nll": 1.0,
@@ -89,6 +89,7 @@ def test_figures_of_a_whole_run() -> None:
         "final/diversity": 0.3,
         "final/loop_rate": 0.4,
         "final/identical_to_original": 0.55,
+        "final/nll_under_original": 1.25,
         "final/max_abs": 10.0,
         "final/max_kurtosis": 20.0,
         "final/massive_count": 30.0,
@@ -115,6 +116,7 @@ def test_what_is_missing_is_nan_under_the_same_tags() -> None:
     assert all(type(value) is float for tags in found for value in tags.values())
     missing = {tag for tag, value in found[0].items() if math.isnan(value)}
     texts = {"seq_rep_4", "distinct_2", "diversity", "loop_rate", "identical_to_original"}
+    texts |= {"nll_under_original"}
     flows = {"max_abs", "max_kurtosis", "massive_count"}
     assert missing == {f"final/{name}" for name in texts | flows}
     missing = {tag for tag, value in found[-1].items() if math.isnan(value)}
