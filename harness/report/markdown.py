@@ -62,8 +62,8 @@ def _extent(results: Results) -> str:
         return ""
     column = f"column {data.text_column}, " if data.text_column else ""
     return (
-        f": split {data.split}, {column}{data.tokens:,} scored tokens in {data.windows:,} windows of "
-        f"{data.documents:,} documents (max_length {data.max_length}, stride {data.stride}, "
+        f": split {data.split}, {column}{data.tokens:,} scored tokens in {data.windows:,} windows "
+        f"of {data.documents:,} documents (max_length {data.max_length}, stride {data.stride}, "
         f"join {data.join}, bos {data.bos})"
     )
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.text import Text
 
+from harness.console import visible
 from harness.report.sentences import headlines, remarks
 from harness.report.tables import Table, caption, tables
 from harness.results import Results
@@ -22,17 +23,22 @@ def show(results: Results, console: Console | None = None) -> None:
         console: Where to print; the terminal by default.
     """
     console = console or Console()
-    console.print(Text(caption(results), style="bold"))
+    console.print(_text(caption(results), style="bold"))
     for sentence in headlines(results):
-        console.print(Text(f"\n{sentence}"))
+        console.print(_text(f"\n{sentence}"))
     console.print()
     for table in tables(results):
-        console.print(Text(table.caption, style="bold"))
+        console.print(_text(table.caption, style="bold"))
         for part in _fitting(table, console):
             console.print(part)
     for remark in remarks(results):
-        console.print(Text(f"- {remark}"))
+        console.print(_text(f"- {remark}"))
     console.print()
+
+
+def _text(words: str, style: str = "") -> Text:
+    """Words as they are: what a model or a file is called neither marks up nor acts on anything."""
+    return Text(visible(words), style=style)
 
 
 def _fitting(table: Table, console: Console) -> Iterator[rich.table.Table]:
@@ -52,10 +58,10 @@ def _drawn(table: Table, columns: Sequence[int]) -> rich.table.Table:
     for column in shown:
         words = column == 0 or table.is_text(column)
         drawn.add_column(
-            table.header[column], justify="left" if words else "right", overflow="fold"
+            _text(table.header[column]), justify="left" if words else "right", overflow="fold"
         )
     for row in table.rows:
-        cells = (Text(row.cells[column]) for column in shown)
+        cells = (_text(row.cells[column]) for column in shown)
         drawn.add_row(*cells, style="dim" if row.control else "")
     return drawn
 

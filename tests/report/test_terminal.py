@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from io import StringIO
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def test_a_table_that_is_too_wide_goes_on_below_with_the_names() -> None:
     assert len(effects) > len(tables(make_results()))
     wide = [line for line in shown(300).splitlines() if line.startswith(" sigma5")]
     assert len(wide) == len(tables(make_results()))
+
+
+def test_what_a_file_is_called_does_not_act_on_the_terminal() -> None:
+    file = StringIO()
+    results = make_results()
+    named = dataclasses.replace(results, warnings=("the weight \x1b[2Ja\u202eb is odd",))
+    show(named, Console(file=file, width=80))
+    assert "- the weight \\x1b[2Ja\\x202eb is odd" in file.getvalue()
 
 
 def test_brackets_are_no_markup() -> None:
