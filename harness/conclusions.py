@@ -88,8 +88,8 @@ def _share(tensor: TensorPatch) -> float:
 
 def _overlap(shared: Sequence[TensorPatch], record: Record) -> str:
     places = [f"{_share(t):.0%} of its {t.entries:,} in {t.name}" for t in shared[:_NAMED]]
-    if others := len(shared) - _NAMED:
-        places += [f"much in {others} other tensor{'s' * (others > 1)}"] if others > 0 else []
+    if (others := len(shared) - _NAMED) > 0:
+        places.append(f"much in {others} other tensor{'s' * (others > 1)}")
     sentence = f"a control edits many of the same entries ({', '.join(places)})"
     versus = record.versus_control
     if versus is not None and (versus.excess_delta_nll or 0) > 0:

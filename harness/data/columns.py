@@ -42,8 +42,9 @@ def choose_column(tables: Sequence[Table], wanted: str | None, default: str) -> 
         raise ConfigError("data.text_column", wanted, reason)
     if not there:
         return None
-    texts = [column for column, kind in there.items() if kind == TEXT]
-    if len(texts) != 1 or any(kind in NESTED for kind in there.values()):
+    # What is text in some rows and something else in others may be the text as well.
+    texts = [c for c, kind in there.items() if {TEXT, *NESTED} & set(kind.split(" or "))]
+    if len(texts) != 1 or there[texts[0]] != TEXT:
         reason = f"name the column of the text; there are {_shown(there)}"
         if CELLS in there.values():
             reason += "; the first line of a .csv or .tsv file is taken for names, never for text"
@@ -51,11 +52,16 @@ def choose_column(tables: Sequence[Table], wanted: str | None, default: str) -> 
     return texts[0]
 
 
-def texts_of(table: Table, column: str | None) -> Iterator[str]:
+def texts_of(table: Table, column: str | None, notes: list[str]) -> Iterator[str]:
     """Yields the text of each row, empty for a null: one among a million is no reason to refuse.
 
     Rows are held back until one shows that the column is text, so that none is taken for it
     which is always null.
+
+    Args:
+        table: The rows.
+        column: Which column holds the text; None where rows are texts.
+        notes: Where it is said, after the last row, how many have none.
 
     Raises:
         ConfigError: The table lacks the column, a row of it is no text, or every row is null.
@@ -63,7 +69,10 @@ def texts_of(table: Table, column: str | None) -> Iterator[str]:
     if column is not None and not table.has(column) and (there := table.kinds()):
         raise unreadable(table.path, f"has no column {column}; there are {_shown(there)}")
     unsure: list[str] | None = []
+    nulls: list[str] = []
     for place, value in table.values(column):
+        if value is None:
+            nulls.append(place)
         text = "" if value is None else _checked(table, column, place, value)
         if unsure is None:
             yield text
@@ -75,6 +84,9 @@ def texts_of(table: Table, column: str | None) -> Iterator[str]:
     if unsure:
         holds = "numbers" if any(unsure) else "nulls"
         raise unreadable(table.path, f"its column {column} holds nothing but {holds}")
+    if nulls:
+        rows = f"{len(nulls):,} row{'s' * (len(nulls) > 1)} of {table.path.name}"
+        notes.append(f"{rows} without {column or 'text'}, {nulls[0]} the first, count as empty")
 
 
 def _checked(table: Table, column: str | None, place: str, value: object) -> str:

@@ -241,11 +241,11 @@ class TextDataModule(LightningDataModule):
     def _documents(self, command: str, join: Join) -> tuple[list[Document], Reading]:
         if (command, join) not in self._read:
             reading = self.text.read(self.splits[command], f"data.splits.{command}")
-            for line in reading.notes:
-                self._say(line)
             documents = make_documents(
                 reading.rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
             )
+            for line in reading.notes:
+                self._say(line)
             self._read[command, join] = documents, reading
         return self._read[command, join]
 

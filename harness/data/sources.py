@@ -111,16 +111,17 @@ class TextSource:
             reason = "a file of text is one text, without columns; leave it out"
             raise ConfigError("data.text_column", self.text_column, reason)
         column = choose_column(tables, self.text_column, self.default_column)
-        return Reading(_rows(parts, column), split, column, notes)
+        said = [*notes]
+        return Reading(_rows(parts, column, said), split, column, said)
 
 
-def _rows(parts: Sequence[Path | Table], column: str | None) -> Rows:
+def _rows(parts: Sequence[Path | Table], column: str | None, notes: list[str]) -> Rows:
     row = 0
     for part in parts:
         if isinstance(part, Path):
             yield part.name, read_text(part)
             continue
-        for text in texts_of(part, column):
+        for text in texts_of(part, column, notes):
             yield str(row), text
             row += 1
 

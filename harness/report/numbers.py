@@ -46,7 +46,7 @@ def span(lowest: float | None, highest: float | None) -> str:
     """The smallest and the largest of some changes."""
     if lowest is None or highest is None:
         return NOTHING
-    return f"{change(lowest)} to {change(highest)}"
+    return change(lowest) if lowest == highest else f"{change(lowest)} to {change(highest)}"
 
 
 def text(value: str | None) -> str:

@@ -47,14 +47,18 @@ def _beside_chance(name: str, edit: Edit, variant: Variant) -> str:
             "; without a control, so it is not known whether random weights would do as much "
             f"(model.variants.{name}.controls: 19)."
         )
-    random = f"; {edit.entries:,} random ones: {signed(against.delta_nll, against.delta_nll_ci95)}"
+    ones = f"{edit.entries:,} random one{'s' * (edit.entries != 1)}"
+    random = f"; {ones}: {signed(against.delta_nll, against.delta_nll_ci95)}"
     return f"{random}: {_verdict(change, against)}."
 
 
 def _verdict(change: VersusOriginal, against: VersusControl) -> str:
     """Whether a change is beyond what random selections do."""
+    if against.excess_delta_nll is None:
+        return "a control is not finite, so that nothing can be told from chance"
     if against.excess_ci95 is None:
-        return "one control shows no spread, so more are needed to tell it from chance"
+        few = "control" if against.controls == 1 else "text"
+        return f"one {few} shows no spread, so more are needed to tell it from chance"
     low, high = against.excess_ci95
     if low > 0 and (against.p_value is None or against.p_value <= _SURE):
         return "more than chance"

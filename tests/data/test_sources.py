@@ -263,3 +263,20 @@ def test_the_embedded_corpus():
     assert str(error) == (
         "data.splits.validate='dev': the embedded corpus has test, train, validation"
     )
+
+
+@pytest.mark.parametrize("other", ["1984", '["a"]', '{"a": 1}'])
+def test_a_column_that_is_text_in_some_rows_is_not_passed_over(folder, other):
+    rows = f'{{"id": "row-0", "body": "Hello"}}\n{{"id": "row-9", "body": {other}}}\n'
+    (folder / "mixed.jsonl").write_text(rows)
+    with pytest.raises(ConfigError, match=r"name the column of the text; there are id .*, body"):
+        TextSource(str(folder / "mixed.jsonl")).read("all", "data.splits.validate")
+
+
+def test_rows_without_a_text_are_counted(folder):
+    lines = ['{"text": "one"}', '{"txt": "a slip"}', '{"text": null}', '{"text": ""}']
+    (folder / "slips.jsonl").write_text("\n".join(lines))
+    reading = TextSource(str(folder / "slips.jsonl")).read("all", "data.splits.validate")
+    assert [text for _, text in reading.rows] == ["one", "", "", ""]
+    told = "2 rows of slips.jsonl without text, line 2 the first, count as empty"
+    assert list(reading.notes) == [told]

@@ -31,7 +31,7 @@ def made(tmp_path: Path):
 
 
 def texts(table: Table, wanted: str | None = None, default: str = "text") -> list[str]:
-    return list(texts_of(table, choose_column([table], wanted, default)))
+    return list(texts_of(table, choose_column([table], wanted, default), []))
 
 
 def refused(table: Table, wanted: str | None = None) -> str:
@@ -295,7 +295,7 @@ def test_one_column_for_all_files(made):
     one, other = made("a.jsonl", lines({"page": "x"})), made("b.jsonl", lines({"text": "y"}))
     assert choose_column([one, other], None, "text") == "text"
     with pytest.raises(ConfigError, match=r"has no column text; there are page \(text\)$"):
-        list(texts_of(one, "text"))
+        list(texts_of(one, "text", []))
     third = made("c.jsonl", lines({"page": "z", "n": 1}))
     assert choose_column([one, third], None, "text") == "page"
     with pytest.raises(ConfigError, match=r"there are page \(text\), body \(text\)$"):
@@ -319,9 +319,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name):
         row = lines({"text": text}) if name == "a.jsonl" else f"{text}\n"
         path.write_text(("text\n" if name == "a.csv" else "") + row * count)
     table = table_of(path)
-    next(texts_of(table, "text"))  # what is imported does not count
+    next(texts_of(table, "text", []))  # what is imported does not count
     tracemalloc.start()
-    assert sum(len(text) >= 1000 for text in texts_of(table, "text")) == count
+    assert sum(len(text) >= 1000 for text in texts_of(table, "text", [])) == count
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4e6  # of 20 MB

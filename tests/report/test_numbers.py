@@ -53,6 +53,7 @@ def test_intervals_and_spans() -> None:
     assert numbers.signed(0.03712, (0.0315, 0.0439)) == "+0.0371 [+0.0315, +0.0439]"
     assert numbers.signed(-12.5) == "-12.5000"
     assert numbers.signed(None, (0.0, 1.0)) == numbers.span(None, 1.0) == "–"
+    assert numbers.span(0.0007, 0.0007) == "+0.0007"
     assert numbers.span(-0.0001, 0.0007) == "-0.0001 to +0.0007"
     assert numbers.with_interval(0.125, (0.1, 0.2)) == "0.125 [0.10, 0.20]"
     assert numbers.with_interval(0.125, None) == "0.125"

@@ -42,7 +42,9 @@ def test_the_headline_says_what_was_done_what_it_changed_and_what_chance_would()
         ({"p_value": 0.1}, "no more than chance can do"),
         ({"excess_ci95": (-0.01, 0.04)}, "no more than chance can do"),
         ({"excess_ci95": (-0.04, -0.01)}, "less than chance"),
-        ({"excess_ci95": None}, "one control shows no spread"),
+        ({"excess_ci95": None, "controls": 1}, "one control shows no spread"),
+        ({"excess_ci95": None}, "one text shows no spread"),
+        ({"excess_ci95": None, "excess_delta_nll": None}, "a control is not finite"),
     ],
 )
 def test_the_verdict_is_that_of_the_controls(changes: dict[str, Any], verdict: str) -> None:
