@@ -30,6 +30,10 @@ def test_the_lines_of_python_run() -> None:
     assert abs(float(figures["random"]) - float(figures["original"])) < 0.05
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert not re.search(r"@[A-Z]+@|TODO", README)
+
+
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_yaml_is_of_variants(text: str) -> None:
     assert "variants" in yaml.safe_load(text)["model"]
