@@ -125,5 +125,8 @@ def _check_class(key: str, value: Any) -> None:
     if class_named(kind, value) in (*names, "null"):
         return
     near = nearest(value, {name: name for name in names})
+    for other in CHOSEN:
+        if (meant := class_named(other, value)) in class_names(other):
+            near = f"; {meant} is for {other}"
     reason = f"no such class; accepted: {', '.join(names)}, or the import path of a class{near}"
     raise ConfigError(key, value, reason)

@@ -38,6 +38,9 @@ def check_run(command: str, config: Namespace) -> None:
     if limit is not None and not limit:
         reason = "nothing would be done; leave it out for everything"
         raise ConfigError(f"trainer.{_LIMITS[command]}", 0, reason)
+    if limit is not None and (limit < 0 or (isinstance(limit, float) and limit > 1)):
+        reason = "must be a whole number of batches from 1 on, or a share of them above 0 up to 1.0"
+        raise ConfigError(f"trainer.{_LIMITS[command]}", limit, reason)
     if command == "fit":
         _check_fit(config)
     elif trainer.precision not in _FULL:

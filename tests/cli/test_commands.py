@@ -342,6 +342,8 @@ BAD = [
         "trainer.precision='16-true': the precision of an evaluation",
     ),
     (["--trainer.precision=bf16-mixed"], "trainer.precision='bf16-mixed': the precision of an eva"),
+    (["--trainer.limit_val_batches=1.5"], "limit_val_batches=1.5: must be a whole number of batch"),
+    (["--trainer.limit_val_batches=-2"], "limit_val_batches=-2: must be a whole number of batches"),
     (["--trainer.limit_val_batches=0.0001"], "limit_val_batches=0.0001: less than one of"),
     (["--data.dataset="], "data.dataset='': name a hub id, a path, or demo"),
     (["--trainer.devices=2"], ": results are exact for one process alone, on one device"),

@@ -47,6 +47,8 @@ V = "--model.variants.x"
         ([f"{V}.criterion=AbsoluteTreshold"], "or the import path of a class; did you mean Absolu"),
         ([f"{V}.criterion.class_path", "Foo"], "x.criterion='Foo': no such class; accepted: Absol"),
         ([f"{V}.edit", "Zer0"], "model.variants.x.edit='Zer0': no such class; accepted: Clip, Ep"),
+        ([f"{V}.criterion", "zero"], "or the import path of a class; Zero is for edit"),
+        ([f"{V}.edit", "TopFraction"], "import path of a class; TopFraction is for criterion"),
         ([V, "{edit: nothing}"], "model.variants.x.edit='nothing': no such class; accepted: Clip"),
         (["-c", "class.yaml"], "model.variants.a.criterion='Foo': no such class; accepted: Absol"),
     ],
