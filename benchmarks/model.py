@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from harness.outliers import Patch, Scope, TopFraction
-from harness.variants import VariantConfig, build_variants
+from harness.outliers.variants import VariantConfig, build_variants
 
 BATCH, LENGTH = 4, 512
 

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # fault for each 4 KiB of them is a good part of a run on a small machine.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from harness.console import interrupted
+from harness.base.console import interrupted
 
 
 def run() -> None:

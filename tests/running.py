@@ -8,10 +8,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from harness.console import quiet
+from harness.base.console import quiet
 from harness.data import TextDataModule
-from harness.experiment import OutlierExperiment
-from harness.results import Results
+from harness.evaluation.experiment import OutlierExperiment
+from harness.results.schema import Results
 from harness.tracking import RunRecorder
 
 QUICK = {

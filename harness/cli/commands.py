@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from yaml import YAMLError
 
 from harness import report
+from harness.base.console import interrupted, refused, stopped
 from harness.cli.defaults import DEFAULTS
 from harness.cli.faults import told
 from harness.cli.given import values_given
@@ -27,10 +28,9 @@ from harness.cli.page import ABOUT, COMMANDS
 from harness.cli.paths import make_absolute
 from harness.cli.reading import load
 from harness.cli.refusal import one_line
-from harness.console import interrupted, refused, stopped
 from harness.data import TextDataModule
 from harness.errors import ConfigError
-from harness.experiment import OutlierExperiment
+from harness.evaluation.experiment import OutlierExperiment
 from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
 from harness.tracking.progress import EvaluationProgress, TrainingProgress
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from harness import __version__
+from harness.base.console import interrupted, quiet, refused, stopped
 from harness.cli.faults import told
 from harness.cli.given import check_given, spelt
 from harness.cli.keys import nearest
 from harness.cli.page import COMMANDS, PAGE
-from harness.console import interrupted, quiet, refused, stopped
 from harness.errors import ConfigError
 
 # What the launchers of several processes tell each of them.
@@ -57,7 +57,7 @@ def main() -> int:
 
 def _start() -> Callable[[Sequence[str]], int]:
     """Imports the commands, which takes seconds, and says so to who waits at a terminal."""
-    from harness.stages import stage
+    from harness.base.stages import stage
 
     with stage("starting") if sys.stderr.isatty() else nullcontext():
         from harness.cli.commands import run

@@ -15,7 +15,7 @@ from harness.errors import ConfigError
 
 GROUPS = {
     "run": ("harness.tracking", "RunRecorder"),
-    "model": ("harness.experiment", "OutlierExperiment"),
+    "model": ("harness.evaluation.experiment", "OutlierExperiment"),
     "data": ("harness.data", "TextDataModule"),
     "activations": ("harness.tracking", "ActivationStatistics"),
     "trainer": ("lightning.pytorch", "Trainer"),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness import results
 from harness.data.batch import WindowRows
 from harness.data.checks import check_vocabulary, padding_id
 from harness.data.documents import Document, Join
@@ -17,6 +16,7 @@ from harness.data.plan import plan_batches
 from harness.data.units import Unit, block_units, document_units
 from harness.data.windows import BosPlace, BosPolicy, Layout, Window
 from harness.errors import ConfigError
+from harness.results import schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +43,7 @@ class Corpus:
     covered: bool
     rows: WindowRows
     plan: list[list[int]]
-    record: results.Data
+    record: schema.DataRecord
     notes: Sequence[str] = ()
 
     @property
@@ -189,7 +189,7 @@ def build_corpus(
             tokens, windows, unit_of, bos_id=bos_id, pad_id=padding_id(tokenizer, vocabulary)
         ),
         plan=plan_batches([window.length for window in windows], batch_size),
-        record=results.Data(
+        record=schema.DataRecord(
             dataset=dataset,
             split=split,
             documents=sum(document.rows for document in used),

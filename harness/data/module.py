@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from lightning.pytorch import LightningDataModule
 
-from harness.console import note
+from harness.base.console import note
 from harness.data import checks
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents

@@ -70,7 +70,7 @@ def block_units(windows: list[Window], tokens: list[Tensor]) -> tuple[list[int],
     Returns:
         Unit of each window, and the units.
     """
-    from harness.scoring.intervals import block_length
+    from harness.statistics.intervals import block_length
 
     length = block_length(len(windows))
     starts = range(0, len(windows), length)

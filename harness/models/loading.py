@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.console import quiet_transformers
+from harness.base.console import quiet_transformers
 from harness.errors import ConfigError
 from harness.models.checkpoint import Checkpoint
 from harness.models.repository import first_line, refusal, said

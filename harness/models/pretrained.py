@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from harness.console import quiet_transformers
+from harness.base.console import quiet_transformers
 from harness.data.checks import padding_id
 from harness.errors import ConfigError
 from harness.models import adapters

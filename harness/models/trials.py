@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.console import note
+from harness.base.console import note
 from harness.data import TextDataModule
 from harness.errors import ConfigError
+from harness.models.causality import looks_ahead
+from harness.models.head import ChunkedHead, evaluating
 from harness.models.pretrained import Pretrained
 from harness.models.repository import said
-from harness.scoring import ChunkedHead
-from harness.scoring.causality import looks_ahead
-from harness.scoring.head import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -160,7 +160,7 @@ def by_kernel(values: Tensor, part: Stretches) -> tuple[Floats, Floats]:
         values: fp32, fp64 or bfloat16 on the CPU, contiguous [n, D].
         part: The stretches.
     """
-    from harness.probes import kernels
+    from harness.kernels import moments as kernels
 
     flat, wide = _in_memory(values)
     powers, ends = np.empty((len(part), 4)), np.empty((len(part), 2), wide.dtype)
@@ -171,7 +171,7 @@ def by_kernel(values: Tensor, part: Stretches) -> tuple[Floats, Floats]:
 
 def _in_memory(values: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
     """The values of a contiguous matrix as compiled loops read them, and the room they need."""
-    from harness.probes import kernels
+    from harness.kernels import moments as kernels
 
     if values.dtype == torch.bfloat16:
         values = values.view(torch.int16)
@@ -196,7 +196,7 @@ def _count_outside(
     """How many values exceed a magnitude, and how many a distance from a centre."""
     if values.device.type != "cpu":
         return outside_by_operations(_widened(values), part, absolute, center, reach)
-    from harness.probes import kernels
+    from harness.kernels import moments as kernels
 
     found = [
         kernels.count_outside(*_in_memory(piece), places * piece.shape[1], absolute, center, reach)

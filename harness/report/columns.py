@@ -17,7 +17,7 @@ from harness.report.numbers import (
     tiny_share,
     with_interval,
 )
-from harness.results import Results, Variant
+from harness.results.schema import Results, VariantRecord
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Column:
     meaning: str
     kept: bool = False
 
-    def cell(self, variant: Variant) -> str:
+    def cell(self, variant: VariantRecord) -> str:
         """The figure of a variant as text."""
         return self.show(*(_at(variant, path.split(".")) for path in self.paths))
 
@@ -220,6 +220,6 @@ def further_metrics(results: Results) -> tuple[Column, ...]:
 class Metric(Column):
     """A metric of the texts, whose name may hold anything."""
 
-    def cell(self, variant: Variant) -> str:
+    def cell(self, variant: VariantRecord) -> str:
         """The figure of a variant as text."""
         return self.show(_at(variant, ["generation", "metrics", self.name]))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from harness.files import replacing
+from harness.base.files import replacing
 from harness.scoring.rows import Tally
 
 

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.console import visible
-from harness.files import write_text
+from harness.base.console import visible
+from harness.base.files import write_text
 
 Row = Mapping[str, Any]
-"""A row of ``generations.jsonl``, as ``harness.texts.text_rows`` makes it."""
+"""A row of ``generations.jsonl``, as ``harness.evaluation.texts.text_rows`` makes it."""
 
 MARK = "▶"
 """Stands where a text departs from the original's."""

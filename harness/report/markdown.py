@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.report.numbers import number, share
 from harness.report.sentences import headlines, remarks
 from harness.report.tables import Table, tables, title
-from harness.results import Results
+from harness.results.schema import Results
 
 
 def markdown(results: Results) -> str:

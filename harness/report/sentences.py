@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.report.numbers import nats, signed
-from harness.results import Edit, Results, Variant, VersusControl, VersusOriginal
+from harness.results.schema import EditRecord, Results, VariantRecord, VersusControl, VersusOriginal
 
 _SURE = 0.05
 
@@ -21,7 +21,7 @@ def remarks(results: Results) -> list[str]:
     return [*(sentence for sentence in missing if sentence), *results.warnings]
 
 
-def _headline(name: str, variant: Variant) -> str | None:
+def _headline(name: str, variant: VariantRecord) -> str | None:
     edit, change = variant.edit, variant.versus_original
     if edit is None or edit.is_original or change is None:
         return None
@@ -33,13 +33,13 @@ def _headline(name: str, variant: Variant) -> str | None:
     return f"{what}: {nats(change.delta_nll)} per token{_beside_chance(name, edit, variant)}"
 
 
-def _looked_at(edit: Edit) -> str:
+def _looked_at(edit: EditRecord) -> str:
     weights = "weights" if edit.scope in (None, "all weights") else f"weights ({edit.scope})"
     total = edit.in_scope or round(edit.entries / edit.fraction)
     return f"{total:,} {weights}"
 
 
-def _beside_chance(name: str, edit: Edit, variant: Variant) -> str:
+def _beside_chance(name: str, edit: EditRecord, variant: VariantRecord) -> str:
     change, against = variant.versus_original, variant.versus_control
     assert change is not None
     if against is None:
@@ -67,7 +67,7 @@ def _verdict(change: VersusOriginal, against: VersusControl) -> str:
     return "no more than chance can do"
 
 
-def _not_continued(name: str, variant: Variant) -> str | None:
+def _not_continued(name: str, variant: VariantRecord) -> str | None:
     text = variant.generation
     if text is None or not text.broken:
         return None

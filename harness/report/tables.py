@@ -18,7 +18,7 @@ from harness.report.columns import (
     further_metrics,
 )
 from harness.report.numbers import NOTHING
-from harness.results import Likelihood, Results, Variant, VersusOriginal
+from harness.results.schema import Likelihood, Results, VariantRecord, VersusOriginal
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-Line = tuple[str, Variant, bool]
+Line = tuple[str, VariantRecord, bool]
 """Name, record, and whether it is one of controls."""
 
 
@@ -127,13 +127,13 @@ def _with_first_controls(results: Results) -> Iterator[Line]:
             yield "  control", control, True
 
 
-def _mean_of(controls: Sequence[Variant], variant: Variant) -> Variant:
+def _mean_of(controls: Sequence[VariantRecord], variant: VariantRecord) -> VariantRecord:
     """What the controls have in common, and the mean of what they were measured to be."""
     against = variant.versus_control
     versus = [c.versus_original for c in controls if c.versus_original]
     assert against is not None
     perplexities = [c.likelihood.perplexity if c.likelihood else None for c in controls]
-    return Variant(
+    return VariantRecord(
         likelihood=Likelihood(None, _mean(perplexities), None, None, None),
         edit=controls[0].edit,
         versus_original=VersusOriginal(

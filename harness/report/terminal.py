@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.text import Text
 
-from harness.console import visible
+from harness.base.console import visible
 from harness.report.sentences import headlines, remarks
 from harness.report.tables import Table, caption, tables
-from harness.results import Results
+from harness.results.schema import Results
 
 
 def show(results: Results, console: Console | None = None) -> None:

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from harness.files import replacing
-from harness.results import Results
+from harness.base.files import replacing
+from harness.results.schema import Results
 
 
 def save_variants(path: Path, results: Results) -> None:

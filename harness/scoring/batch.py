@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.memory import give_back
-from harness.scoring.head import ChunkedHead, evaluating
+from harness.base.memory import give_back
+from harness.models.head import ChunkedHead, evaluating
 from harness.scoring.tokens import (
     Predictions,
     TokenScores,

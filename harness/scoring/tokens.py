@@ -123,7 +123,7 @@ def token_kl(original: Predictions, variant: Predictions) -> Tensor:
 
 def sums_by_kernel(logits: Tensor, peak: Tensor) -> Tensor:
     """Sums of exp(logit - peak), fp32 [n], on the CPU."""
-    from harness.scoring import kernels
+    from harness.kernels import logits as kernels
 
     sums = torch.empty_like(peak)
     _in_threads(kernels.exponential_sums, logits, peak, sums)
@@ -137,7 +137,7 @@ def sums_by_operations(logits: Tensor, peak: Tensor) -> Tensor:
 
 def kl_by_kernel(original: Predictions, variant: Predictions) -> Tensor:
     """Divergences, fp32 [n], on the CPU."""
-    from harness.scoring import kernels
+    from harness.kernels import logits as kernels
 
     kl = torch.empty_like(original.peak)
     p, q = ((part.logits, part.peak, part.log_sum) for part in (original, variant))

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from harness import results
 from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
 from harness.outliers import unique_parameters
 from harness.outliers.criteria import check_positive
+from harness.outliers.variants import ORIGINAL
 from harness.probes import Massive, Moments, Observation, Observer, Site, Sites, Thresholds, measure
 from harness.probes.sites import decoder_blocks, place
+from harness.results import schema
 from harness.tracking.logger import run_loggers
 from harness.tracking.tables import ACTIVATION_KEYS, WEIGHT_KEYS, MomentsTable
 from harness.tracking.tags import activation_tags, layers_shown, weight_tags
-from harness.variants import ORIGINAL
 
 if TYPE_CHECKING:
-    from harness.experiment import OutlierExperiment
+    from harness.evaluation.experiment import OutlierExperiment
     from harness.tracking.run_folder import RunFolder
 
 
@@ -74,11 +74,11 @@ class ActivationStatistics(Callback):
         self._weights: MomentsTable | None = None
 
     @property
-    def settings(self) -> results.Observed | None:
+    def settings(self) -> schema.ObserverRecord | None:
         """What results are told of how they were observed; None where nothing is."""
         if not self.enabled:
             return None
-        return results.Observed(
+        return schema.ObserverRecord(
             self.thresholds.absolute,
             self.thresholds.sigmas,
             self.massive.absolute,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from harness.console import note
+from harness.base.console import note
 
 if TYPE_CHECKING:
-    from harness.experiment import OutlierExperiment
+    from harness.evaluation.experiment import OutlierExperiment
     from harness.tracking.recorder import RunRecorder
 
 TRAINED, MONITORED = "likelihood/train_nll", "likelihood/nll"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from harness import results
 from harness.report.tables import title
+from harness.results import schema
 from harness.scoring import TokenScores
 
 
@@ -35,7 +35,7 @@ def step_scalars(scores: Mapping[str, TokenScores], original: str) -> dict[str, 
 
 
 def hyperparameters(
-    name: str, record: results.Variant, measured: results.Results
+    name: str, record: schema.VariantRecord, measured: schema.Results
 ) -> dict[str, str | int]:
     """What tells a row of the HParams page from the others: no more than it shows unasked.
 
@@ -54,7 +54,7 @@ def hyperparameters(
     }
 
 
-def final_metrics(record: results.Variant) -> dict[str, float]:
+def final_metrics(record: schema.VariantRecord) -> dict[str, float]:
     """The figures of a whole run, under the same tags for every variant; NaN where there is none.
 
     Args:
@@ -81,12 +81,12 @@ def final_metrics(record: results.Variant) -> dict[str, float]:
     return {tag: math.nan if value is None else float(value) for tag, value in figures.items()}
 
 
-def _of_original(scored: results.Likelihood | None, value: float) -> float | None:
+def _of_original(scored: schema.Likelihood | None, value: float) -> float | None:
     """What compares the original with itself, where anything was scored at all."""
     return None if scored is None else value
 
 
-def _identical(record: results.Variant) -> float | None:
+def _identical(record: schema.VariantRecord) -> float | None:
     if record.generation is None:
         return None
     return 1.0 if record.edit is None else record.generation.identical_to_original

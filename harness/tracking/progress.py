@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks.progress.rich_progress import (
     ProcessingSpeedColumn,
 )
 
-from harness import stages
+from harness.base import stages
 from harness.data import PromptBatch, WindowBatch
+from harness.outliers.variants import ORIGINAL
 from harness.tracking.checkpoint import MONITORED, TRAINED
-from harness.variants import ORIGINAL
 
 # What is logged, by the names that leave room for the figures in 80 columns.
 _SHOWN = {TRAINED: "loss", MONITORED: "val nll"}

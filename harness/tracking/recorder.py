@@ -12,23 +12,25 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from harness import __version__, patchfile, report, results
+from harness import __version__, report
+from harness.base.files import write_text
+from harness.base.stages import stage
 from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
-from harness.files import write_text
-from harness.records import manifest, results_of
-from harness.results_json import to_json
-from harness.stages import stage
-from harness.texts import text_rows
+from harness.evaluation.records import manifest, results_of
+from harness.evaluation.texts import text_rows
+from harness.outliers import patchfile
+from harness.outliers.variants import NAME, ORIGINAL, patch_path
+from harness.results import schema
+from harness.results.codec import to_json
 from harness.tracking.activations import ActivationStatistics
 from harness.tracking.curves import final_metrics, hyperparameters, step_scalars
 from harness.tracking.logger import run_loggers
 from harness.tracking.run_folder import RunFolder, Status
-from harness.variants import NAME, ORIGINAL, patch_path
 
 if TYPE_CHECKING:
     from harness.data import Corpus
-    from harness.experiment import OutlierExperiment
+    from harness.evaluation.experiment import OutlierExperiment
 
 
 class RunRecorder(Callback):
@@ -47,7 +49,7 @@ class RunRecorder(Callback):
         self.name = name
         self.save_dir = save_dir
         self.folder: RunFolder | None = None
-        self.results: results.Results | None = None
+        self.results: schema.Results | None = None
         self.rows: list[dict[str, Any]] = []
         self._config: str | None = None
         self._seed: int | None = None
@@ -155,7 +157,7 @@ class RunRecorder(Callback):
         corpus = None if command == "predict" else trainer.datamodule.corpus(command)  # type: ignore[attr-defined]
         windows = len(experiment.tallies[ORIGINAL].rows)
         prompts = len(experiment.texts[ORIGINAL])
-        run = results.Run(
+        run = schema.RunRecord(
             name=self.folder.name,
             version=self.folder.version,
             command=command,
@@ -210,7 +212,7 @@ class RunRecorder(Callback):
         return texts
 
     def _save(
-        self, measured: results.Results, experiment: OutlierExperiment, corpus: Corpus | None
+        self, measured: schema.Results, experiment: OutlierExperiment, corpus: Corpus | None
     ) -> None:
         assert self.folder is not None
         folder = self.folder.path

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from harness.base.files import write_text
 from harness.errors import ConfigError
-from harness.files import write_text
 
 Status = Literal["running", "interrupted", "complete"]
 

@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from harness.__main__ import run as run_module
 from harness.cli import main
-from harness.experiment import OutlierExperiment
+from harness.evaluation.experiment import OutlierExperiment
 from tests.tiny import save_tiny
 
 ROOT = Path(__file__).parents[2]

@@ -20,10 +20,10 @@ from harness.cli.keys import (
 )
 from harness.cli.page import PAGE
 from harness.errors import ConfigError
-from harness.generation import Generation
+from harness.evaluation.training import Training
 from harness.outliers import Criterion, Edit, Scope
-from harness.training import Training
-from harness.variants import VariantConfig
+from harness.outliers.variants import VariantConfig
+from harness.writing.settings import Generation
 
 
 @pytest.fixture(scope="module")

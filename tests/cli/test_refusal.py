@@ -15,16 +15,16 @@ from harness.cli.given import values_given
 from harness.cli.reading import flatten
 from harness.cli.refusal import one_line
 from harness.data import TextDataModule
-from harness.experiment import OutlierExperiment
-from harness.generation import Generation
+from harness.evaluation.experiment import OutlierExperiment
+from harness.evaluation.training import Training
 from harness.outliers import Criterion, Edit, Scope
+from harness.outliers.variants import VariantConfig
 from harness.probes import Sites
 from harness.tracking import ActivationStatistics, RunRecorder
-from harness.training import Training
-from harness.variants import VariantConfig
+from harness.writing.settings import Generation
 
 NESTED = """Parser key "model.variants":
-  Problem with given class_path 'harness.variants.VariantConfig':
+  Problem with given class_path 'harness.outliers.variants.VariantConfig':
     Parser key "criterion":
       Does not validate against any of the Union subtypes
       Subtypes: [<class 'harness.outliers.criteria.Criterion'>, <class 'NoneType'>]

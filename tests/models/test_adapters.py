@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.errors import ConfigError
+from harness.evaluation.training import Training
 from harness.models import Pretrained, adapters
 from harness.outliers import AbsoluteThreshold
-from harness.training import Training
-from harness.variants import VariantConfig
+from harness.outliers.variants import VariantConfig
 from tests.running import run
 from tests.tiny import tiny_model
 

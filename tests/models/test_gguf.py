@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import patchfile
 from harness.errors import ConfigError
-from harness.generation import Generation
 from harness.models import Pretrained, checkpoint
-from harness.outliers import AbsoluteThreshold
-from harness.variants import VariantConfig
+from harness.outliers import AbsoluteThreshold, patchfile
+from harness.outliers.variants import VariantConfig
+from harness.writing.settings import Generation
 from tests.gguf_file import save_gguf, weights
 from tests.running import run
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer

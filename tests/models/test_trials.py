@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from harness.errors import ConfigError
-from harness.generation import Generation
+from harness.evaluation.training import Training
 from harness.models import Pretrained, try_out
-from harness.training import Training
+from harness.writing.settings import Generation
 from tests.running import run
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 

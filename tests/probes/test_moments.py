@@ -12,7 +12,8 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from harness.probes import Moments, Thresholds, kernels, measure
+from harness.kernels import moments as kernels
+from harness.probes import Moments, Thresholds, measure
 from harness.probes.measuring import (
     _count_outside,
     by_kernel,

@@ -27,7 +27,7 @@ from harness.probes import (
     Sites,
     Thresholds,
 )
-from tests.scoring.families import ALL, model_of
+from tests.models.families import ALL, model_of
 from tests.tiny import FAMILIES, tiny_model
 
 # Low enough that the tiny models have some of each.

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from harness.errors import ConfigError
 from harness.probes import RESIDUAL, Site, Sites
 from harness.probes.sites import decoder_blocks, place
-from tests.scoring.families import ALL, model_of
+from tests.models.families import ALL, model_of
 
 BLOCKS = {
     "gemma3": "model.layers",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from harness.results import (
-    Data,
-    Edit,
-    Generation,
+from harness.results.schema import (
+    DataRecord,
+    EditRecord,
     Likelihood,
-    Model,
+    ModelRecord,
     NoiseFloor,
     Results,
-    Run,
-    Variant,
+    RunRecord,
+    TextRecord,
+    VariantRecord,
     VersusControl,
     VersusOriginal,
 )
@@ -24,13 +24,13 @@ def variant(
     entries: int,
     versus: VersusOriginal,
     control: VersusControl | None = None,
-) -> Variant:
-    edit = Edit(
+) -> VariantRecord:
+    edit = EditRecord(
         *("SigmaThreshold(sigmas=5.0)", "Zero()", entries, entries / 2_600_000),
         *({"Linear": entries}, None, not entries),
         *("matrices", 2_500_000, "zeroes", "those beyond 5 sigma of their tensor"),
     )
-    return Variant(Likelihood(1.0, perplexity, None, None, None), edit, versus, control)
+    return VariantRecord(Likelihood(1.0, perplexity, None, None, None), edit, versus, control)
 
 
 def versus(
@@ -50,15 +50,15 @@ def make_results() -> Results:
     )
     change = versus(0.0371, (0.0315, 0.0439), 0.0002, 0.03248, 0.867)
     return Results(
-        Run("mine", 3, "validate", 42, 1, "32-true", 12.4, False),
-        Model("/models/llama", None, "LlamaForCausalLM", 2_600_000, "float32"),
-        Data(
+        RunRecord("mine", 3, "validate", 42, 1, "32-true", 12.4, False),
+        ModelRecord("/models/llama", None, "LlamaForCausalLM", 2_600_000, "float32"),
+        DataRecord(
             *("/texts/a.txt", "all", 24, 120, 33_058, 100, 200),
             *(256, 128, "document", "start", "rolling"),
         ),
         NoiseFloor(0.0, None),
         {
-            "original": Variant(Likelihood(1.0, 97.19, None, None, None)),
+            "original": VariantRecord(Likelihood(1.0, 97.19, None, None, None)),
             "none": variant(97.19, 0, versus(0.0, (0.0, 0.0), 1.0, 0.0, 1.0)),
             "sigma5": variant(100.9, 1_243, change, against),
         },
@@ -82,7 +82,7 @@ def make_predicted() -> Results:
         "broken": 0,
         "ci95": {"seq_rep_4": (0.2, 0.3)},
     }
-    original = Generation(**written, metrics={"words": 12.0})
+    original = TextRecord(**written, metrics={"words": 12.0})
     departed = dataclasses.replace(
         original,
         seq_rep_4=0.5,
@@ -93,7 +93,7 @@ def make_predicted() -> Results:
         metrics={"words": 11.0},
     )
     control = dataclasses.replace(original, identical_to_original=1.0, metrics={"words": None})
-    edit = Edit("criterion", "Zero()", 1_243, 0.1, {"Linear": 1_243}, None, False)
+    edit = EditRecord("criterion", "Zero()", 1_243, 0.1, {"Linear": 1_243}, None, False)
     results = make_results()
     return dataclasses.replace(
         results,
@@ -101,9 +101,9 @@ def make_predicted() -> Results:
         data=None,
         noise_floor=None,
         variants={
-            "original": Variant(generation=original),
-            "sigma5": Variant(edit=edit, generation=departed),
+            "original": VariantRecord(generation=original),
+            "sigma5": VariantRecord(edit=edit, generation=departed),
         },
-        controls={"sigma5-control-0": Variant(edit=edit, generation=control)},
+        controls={"sigma5-control-0": VariantRecord(edit=edit, generation=control)},
         warnings=(),
     )

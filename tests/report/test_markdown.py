@@ -6,7 +6,7 @@ import dataclasses
 
 from harness.report import markdown
 from harness.report.sentences import headlines
-from harness.results import NoiseFloor, Rounding
+from harness.results.schema import NoiseFloor, Rounding
 from tests.report.made import make_predicted, make_results
 
 

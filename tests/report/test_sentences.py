@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.report.sentences import headlines, remarks
-from harness.results import Results
+from harness.results.schema import Results
 from tests.report.made import make_predicted, make_results, versus
 
 

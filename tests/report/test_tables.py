@@ -11,7 +11,13 @@ import pytest
 from harness.report import columns
 from harness.report.columns import Column
 from harness.report.tables import Table, caption, tables, title
-from harness.results import Activations, Generation, Observed, Results, Variant
+from harness.results.schema import (
+    ActivationRecord,
+    ObserverRecord,
+    Results,
+    TextRecord,
+    VariantRecord,
+)
 from tests.report.made import make_predicted, make_results
 
 
@@ -38,7 +44,7 @@ def test_every_column_names_what_results_hold(column: Column) -> None:
     """A path that is not in the schema would show a dash for ever."""
     for path in column.paths:
         part, figure, *key = path.split(".")
-        (record, _) = typing.get_args(typing.get_type_hints(Variant)[part])
+        (record, _) = typing.get_args(typing.get_type_hints(VariantRecord)[part])
         kind = typing.get_type_hints(record)[figure]
         assert not key or typing.get_origin(kind) is dict
 
@@ -131,17 +137,17 @@ def test_the_caption_has_the_last_part_of_paths_alone() -> None:
 def looked_at(results: Results) -> Results:
     """The results with texts of the original, a variant and its first control, and what flowed."""
     texts = {
-        "original": Generation(
+        "original": TextRecord(
             *(0.125, 0.5, 0.98765, 0.05, 800, 20, 0),
             **{"ci95": {"seq_rep_4": (0.1, 0.2)}, "nll_under_original": 1.25},
             **{"texts": 20, "mean_tokens": 40.0},
         ),
-        "sigma5": Generation(None, None, None, None, 0, 20, 20, None, None, {"seq_rep_4": None}),
-        "sigma5-control-0": Generation(0.13, 0.5, 0.0012, 0.125, 780, 20, 1, 0.874, 4.0),
+        "sigma5": TextRecord(None, None, None, None, 0, 20, 20, None, None, {"seq_rep_4": None}),
+        "sigma5-control-0": TextRecord(0.13, 0.5, 0.0012, 0.125, 780, 20, 1, 0.874, 4.0),
     }
     flows = {
-        "original": Activations(12345.6, "model.layers.1", 987.65, "model.layers.0", 1234),
-        "sigma5": Activations(None, None, None, None, None),
+        "original": ActivationRecord(12345.6, "model.layers.1", 987.65, "model.layers.0", 1234),
+        "sigma5": ActivationRecord(None, None, None, None, None),
     }
 
     def whole(records: Any) -> Any:
@@ -156,7 +162,7 @@ def looked_at(results: Results) -> Results:
         results,
         variants=whole(results.variants),
         controls=whole(results.controls),
-        observed=Observed(6.0, 6.0, 2.0, 8.5, 1),
+        observed=ObserverRecord(6.0, 6.0, 2.0, 8.5, 1),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 
 from harness.report import save_variants
-from harness.results_json import to_json
+from harness.results.codec import to_json
 from tests.report.made import make_results
 
 

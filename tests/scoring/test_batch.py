@@ -9,11 +9,11 @@ from scipy.special import log_softmax, rel_entr
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.models.head import ChunkedHead
 from harness.outliers import Patch
 from harness.scoring.batch import score_batch
-from harness.scoring.head import ChunkedHead
 from harness.scoring.tokens import TokenScores
-from tests.scoring.families import (
+from tests.models.families import (
     ALL,
     AddsTokens,
     Alone,

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from harness.errors import ConfigError
+from harness.evaluation.training import Training
 from harness.models import Pretrained
 from harness.outliers import AbsoluteThreshold, Scope, TopFraction, unique_parameters
+from harness.outliers.variants import VariantConfig
 from harness.probes import Sites
-from harness.results import Observed
+from harness.results.schema import ObserverRecord
 from harness.tracking import ActivationStatistics, RunLogger, RunRecorder
-from harness.training import Training
-from harness.variants import VariantConfig
 from tests.running import Ran, run
 from tests.tiny import save_tiny, tiny_model
 
@@ -272,7 +272,7 @@ GROUPS = [
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_every_few_steps(command: str, measure: Measure, measured: Ran) -> None:
     ran = measure(ActivationStatistics(every_n_steps=4, **LOW), command=command)
-    assert ran.results.observed == Observed(*LOW.values(), every_n_steps=4)
+    assert ran.results.observed == ObserverRecord(*LOW.values(), every_n_steps=4)
     expected = [row for row in rows_of(measured) if row["step"] in (0, 4)]
     assert rows_of(ran) == expected
 

@@ -12,11 +12,11 @@ import torch
 from pyarrow import parquet
 
 from harness.data.prompts import PromptRows
-from harness.generation import Generation
 from harness.outliers import AbsoluteThreshold
+from harness.outliers.variants import VariantConfig
 from harness.probes import Sites
 from harness.tracking import ActivationStatistics
-from harness.variants import VariantConfig
+from harness.writing.settings import Generation
 from tests.running import Ran, again, run
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 

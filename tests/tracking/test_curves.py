@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.results import Activations, Generation
+from harness.results.schema import ActivationRecord, TextRecord
 from harness.scoring import TokenScores
 from harness.tracking.curves import final_metrics, hyperparameters, step_scalars
 from tests.report.made import make_results
@@ -69,8 +69,8 @@ def test_sums_do_not_lose_small_parts() -> None:
 
 # -- whole runs --------------------------------------------------------------------------------
 
-TEXT = Generation(0.1, 0.2, 0.3, 0.4, 500, 20, 1)
-FLOW = Activations(10.0, "model.layers.1", 20.0, "model.layers.0", 30)
+TEXT = TextRecord(0.1, 0.2, 0.3, 0.4, 500, 20, 1)
+FLOW = ActivationRecord(10.0, "model.layers.1", 20.0, "model.layers.0", 30)
 
 
 def test_figures_of_a_whole_run() -> None:
@@ -108,8 +108,8 @@ def test_what_is_missing_is_nan_under_the_same_tags() -> None:
     records = [*results.variants.values(), *results.controls.values()]
     broken = dataclasses.replace(
         results.variants["sigma5"],
-        generation=Generation(None, None, None, None, 0, 20, 20),
-        activations=Activations(None, None, None, None, 0),
+        generation=TextRecord(None, None, None, None, 0, 20, 20),
+        activations=ActivationRecord(None, None, None, None, 0),
     )
     found = [final_metrics(record) for record in (*records, broken)]
     assert all(list(tags) == list(found[0]) for tags in found)

@@ -1,0 +1,1 @@
+"""What every room needs: the terminal, the stages of a run, whole files, and memory."""

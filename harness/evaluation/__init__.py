@@ -1,0 +1,1 @@
+"""From batches to results: the original and its variants, measured."""

@@ -1,0 +1,1 @@
+"""Compiled loops over values; what they compute stands beside them in plain torch."""

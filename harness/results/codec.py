@@ -1,0 +1,92 @@
+"""``results.json``: the schema of ``harness.results.schema`` as text, and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from typing import Any
+
+from harness.errors import ConfigError
+from harness.results.schema import SCHEMA_VERSION, Results
+
+
+def to_json(results: Results) -> str:
+    """Returns the text of ``results.json``.
+
+    Keys stand in the order in which they are declared here, floats with every digit they need to be
+    read back the same, and what is not finite becomes ``null``.
+    """
+    return json.dumps(_encode(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> Results:
+    """Returns the results that ``to_json`` wrote; keys that this version does not know are ignored.
+
+    Raises:
+        ConfigError: The text is no JSON object, is of another schema version, lacks a key, or has a
+            value of the wrong type; the key is the path to it, for example ``data.words``.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError("results.json", text[:40], f"is not JSON: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        reason = f"these results are of another version; this harness reads {SCHEMA_VERSION}"
+        raise ConfigError("schema_version", version, reason)
+    return typing.cast("Results", _decode(Results, content, ""))
+
+
+def _encode(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return {_key(f): _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: _encode(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _decode(kind: Any, value: Any, key: str) -> Any:
+    """Builds what the annotation ``kind`` asks for from parsed JSON; ``key`` is the path so far."""
+    arguments = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        if value is None and types.NoneType in arguments:
+            return None
+        fitting = (option for option in arguments if typing.get_origin(option) is type(value))
+        return _decode(next(fitting, arguments[0]), value, key)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return _decode_fields(kind, value, key)
+    origin = typing.get_origin(kind) or kind
+    if origin is dict and isinstance(value, dict):
+        return {name: _decode(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_decode(arguments[0], item, key) for item in value]
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is ... or len(value) == len(arguments):
+            return tuple(_decode(arguments[0], item, key) for item in value)
+    elif kind is float and type(value) is int:
+        return float(value)
+    elif type(value) is kind:
+        return value
+    expected = kind.__name__ if isinstance(kind, type) else kind
+    raise ConfigError(key, value, f"results.json needs {expected} here")
+
+
+def _decode_fields(kind: Any, value: dict[str, Any], key: str) -> Any:
+    annotations = typing.get_type_hints(kind)
+    arguments = {}
+    for f in dataclasses.fields(kind):
+        path = f"{key}.{_key(f)}" if key else _key(f)
+        if _key(f) in value:
+            arguments[f.name] = _decode(annotations[f.name], value[_key(f)], path)
+        elif f.default is f.default_factory is dataclasses.MISSING:
+            raise ConfigError(path, None, "results.json lacks this key")
+    return kind(**arguments)
+
+
+def _key(f: dataclasses.Field[Any]) -> str:
+    return str(f.metadata.get("key", f.name))

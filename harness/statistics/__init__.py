@@ -1,0 +1,1 @@
+"""Intervals, p-values and likelihoods: figures made of sums per text."""

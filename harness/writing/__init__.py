@@ -1,0 +1,1 @@
+"""What models write after prompts, how it is generated, and what tells good texts from bad."""

@@ -1,0 +1,137 @@
+"""When figures warn of themselves, in examples made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import pytest
+import torch
+
+from harness.evaluation.conclusions import near_rounding, overlaps
+from harness.outliers import Patch, TensorPatch
+from harness.outliers.variants import Variant
+from harness.results.schema import (
+    EditRecord,
+    NoiseFloor,
+    Rounding,
+    VariantRecord,
+    VersusControl,
+    VersusOriginal,
+)
+
+NORM = ("norm", 575, (576,))
+MATRIX = ("up", 50_000, (5_000, 1_000))
+
+
+def patch_of(*tensors: tuple[str, int, tuple[int, ...]]) -> Patch:
+    made = []
+    for name, entries, shape in tensors:
+        assert entries <= prod(shape)
+        values = torch.zeros(entries)
+        made.append(TensorPatch(name, shape, torch.arange(entries), values, values))
+    return Patch(tuple(made))
+
+
+def against(excess: float | None) -> VariantRecord:
+    return VariantRecord(versus_control=VersusControl(3, 0.1, None, excess, None, None, None))
+
+
+def said(patch: Patch, excess: float | None = 0.5) -> list[str]:
+    variant = Variant("a", patch, "Mine()", "Zero()")
+    control = Variant("a-control-0", patch, "random", "Zero()", control_of="a")
+    return overlaps([variant, control], {"a": against(excess)})
+
+
+# -- overlap -----------------------------------------------------------------------------------
+
+
+def test_a_norm_hidden_among_matrices_is_named() -> None:
+    # Of all entries 2 % are in common: a look at the whole is silent.
+    assert said(patch_of(NORM, MATRIX)) == [
+        "a: a control edits many of the same entries (100% of its 575 in norm); the excess over "
+        "controls understates its effect."
+    ]
+
+
+@pytest.mark.parametrize("excess", [-0.1, 0.0, None])
+def test_only_a_positive_excess_understates(excess: float | None) -> None:
+    (sentence,) = said(patch_of(NORM), excess)
+    assert sentence.endswith("(100% of its 575 in norm); the two cannot differ by much there.")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ([2, 5, 3], "50% of its 50 in n5, 30% of its 30 in n3, 20% of its 20 in n2"),
+        ([2, 5, 3, 9], "90% of its 90 in n9, 50% of its 50 in n5, 30% of its 30 in n3, much in 1 "
+         "other tensor"),
+        ([2, 5, 3, 9, 4], "90% of its 90 in n9, 50% of its 50 in n5, 40% of its 40 in n4, much in "
+         "2 other tensors"),
+    ],
+)  # fmt: skip
+def test_the_worst_are_named_first_and_others_counted(tensors: list[int], words: str) -> None:
+    (sentence,) = said(patch_of(*((f"n{k}", 10 * k, (100,)) for k in tensors)))
+    assert f"({words});" in sentence
+
+
+@pytest.mark.parametrize(
+    ("tensors", "silent"),
+    [
+        ([MATRIX], True),
+        ([("bias", 2, (20,)), MATRIX], True),  # a tenth, but of two among fifty thousand
+        ([("bias", 2, (20,))], False),  # all that is edited
+        ([("bias", 10, (20,)), MATRIX], False),  # five in common
+        ([("bias", 1, (20,))], True),  # a twentieth
+    ],
+)
+def test_a_tensor_of_no_weight_is_not_named(tensors: list[object], silent: bool) -> None:
+    assert (said(patch_of(*tensors)) == []) is silent  # type: ignore[arg-type]
+
+
+def test_without_a_control_nothing_is_shared() -> None:
+    variant = Variant("a", patch_of(NORM), "Mine()", "Zero()")
+    assert overlaps([variant], {"a": VariantRecord()}) == []
+
+
+# -- rounding ----------------------------------------------------------------------------------
+
+FLOOR = NoiseFloor(0.0, 0.0, Rounding(1024, -2e-4, 1.3e-3, 0.976))
+EDIT = EditRecord("Mine()", "Zero()", 16, 1e-7, {}, None, False)
+
+
+def record(kl: float | None, delta: float | None, entries: int = 16) -> VariantRecord:
+    versus = VersusOriginal(delta, None, None, None, kl, None, None, None, None)
+    return VariantRecord(edit=replace(EDIT, entries=entries), versus_original=versus)
+
+
+@pytest.mark.parametrize(
+    ("kl", "delta", "words"),
+    [
+        (1.4e-3, 0.3, "divergence from the original (KL 0.0014, rounding 0.0013)"),
+        (0.02, 3e-4, "change of nll (0.0003, rounding -0.0002)"),
+        (0.02, -3e-4, "change of nll (-0.0003, rounding -0.0002)"),
+        (0.02, 0.01, None),
+        (None, None, None),
+    ],
+)
+def test_what_is_not_twice_rounding_is_near_it(
+    kl: float | None, delta: float | None, words: str | None
+) -> None:
+    found = near_rounding({"a": record(kl, delta)}, FLOOR, torch.bfloat16)
+    expected = f"a: its {words} is near what rounding in bfloat16 makes; model.dtype: float32 tells"
+    assert found == ([] if words is None else [f"{expected} more."])
+
+
+def test_single_precision_is_not_advised_to_itself() -> None:
+    (sentence,) = near_rounding({"a": record(1e-3, 0.1)}, FLOOR, torch.float32)
+    assert sentence.endswith("is near what rounding in float32 makes.")
+
+
+def test_what_edits_nothing_or_has_no_floor_is_not_judged() -> None:
+    assert near_rounding({"a": record(0.0, 0.0, entries=0)}, FLOOR, torch.bfloat16) == []
+    assert near_rounding({"original": VariantRecord()}, FLOOR, torch.bfloat16) == []
+    near = {"a": record(0.0, 0.0)}
+    unknown = NoiseFloor(0.0, 0.0, Rounding(1024, None, None, None))
+    for floor in (None, NoiseFloor(0.0, 0.0), unknown):
+        assert near_rounding(near, floor, torch.bfloat16) == []
