@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
         "writing",
     },
-    "report": {"results", "scoring"},
+    "report": {"data", "results", "scoring"},
     "tracking": {"data", "evaluation", "outliers", "probes", "report", "results", "scoring"},
     "cli": {"data", "evaluation", "report", "tracking"},
     "__main__": {"cli"},

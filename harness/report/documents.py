@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from harness.base.files import replacing
+from harness.data import Unit
 from harness.scoring.rows import Tally
 
-
-class UnitRecord(Protocol):
-    """A document, or a block of windows of a joined corpus."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def tokens(self) -> int:
-        """Scored tokens."""
-
-    @property
-    def words(self) -> int | None:
-        """Words of the raw document."""
-
-    @property
-    def bytes(self) -> int | None:
-        """UTF-8 bytes of the raw document."""
+_COLUMNS = {
+    "variant": "string",
+    "document": "string",
+    "nll_sum": "float64",
+    "kl_sum": "float64",
+    "tokens": "int64",
+    "words": "int64",
+    "bytes": "int64",
+}
 
 
 def save_documents(
-    path: Path, tallies: Mapping[str, Tally], units: Sequence[UnitRecord], names: Sequence[str]
+    path: Path, tallies: Mapping[str, Tally], units: Sequence[Unit], names: Sequence[str]
 ) -> None:
     """Writes one row per variant and document: sums of nll and KL in nats, tokens, words, bytes.
 
@@ -48,34 +37,16 @@ def save_documents(
     import pyarrow
     from pyarrow import parquet
 
-    columns: dict[str, list[object]] = defaultdict(list)
+    rows = []
     for name in names:
-        nll: dict[int, float] = defaultdict(float)
-        kl: dict[int, float] = defaultdict(float)
-        tokens: dict[int, int] = defaultdict(int)
+        sums: dict[int, tuple[float, float, int]] = {}
         for row in tallies[name].sorted_rows():
-            nll[row.unit] += row.nll
-            kl[row.unit] += row.kl
-            tokens[row.unit] += row.tokens
-        for unit in sorted(nll):
-            columns["variant"].append(name)
-            columns["document"].append(units[unit].name)
-            columns["nll_sum"].append(nll[unit])
-            columns["kl_sum"].append(kl[unit])
-            columns["tokens"].append(tokens[unit])
-            whole = tokens[unit] == units[unit].tokens
-            columns["words"].append(units[unit].words if whole else None)
-            columns["bytes"].append(units[unit].bytes if whole else None)
-    schema = pyarrow.schema(
-        [
-            ("variant", pyarrow.string()),
-            ("document", pyarrow.string()),
-            ("nll_sum", pyarrow.float64()),
-            ("kl_sum", pyarrow.float64()),
-            ("tokens", pyarrow.int64()),
-            ("words", pyarrow.int64()),
-            ("bytes", pyarrow.int64()),
-        ]
-    )
+            nll, kl, tokens = sums.get(row.unit, (0.0, 0.0, 0))
+            sums[row.unit] = nll + row.nll, kl + row.kl, tokens + row.tokens
+        for number, (nll, kl, tokens) in sorted(sums.items()):
+            unit = units[number]
+            raw = (unit.words, unit.bytes) if tokens == unit.tokens else (None, None)
+            rows.append(dict(zip(_COLUMNS, (name, unit.name, nll, kl, tokens, *raw), strict=True)))
+    schema = pyarrow.schema([(k, pyarrow.type_for_alias(t)) for k, t in _COLUMNS.items()])
     with replacing(path) as beside:
-        parquet.write_table(pyarrow.table(dict(columns), schema=schema), beside)
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), beside)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.report.numbers import number, share
 from harness.report.sentences import headlines, remarks
-from harness.report.tables import Table, tables, title
+from harness.report.tables import Table, tables
+from harness.results.numbers import number, share
 from harness.results.schema import Results
+from harness.results.titles import title
 
 
 def markdown(results: Results) -> str:

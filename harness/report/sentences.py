@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report.numbers import nats, signed
+from harness.results.numbers import counted, nats, signed
 from harness.results.schema import EditRecord, Results, VariantRecord, VersusControl, VersusOriginal
 
 _SURE = 0.05
@@ -47,9 +47,9 @@ def _beside_chance(name: str, edit: EditRecord, variant: VariantRecord) -> str:
             "; without a control, so it is not known whether random weights would do as much "
             f"(model.variants.{name}.controls: 19)."
         )
-    ones = f"{edit.entries:,} random one{'s' * (edit.entries != 1)}"
-    random = f"; {ones}: {signed(against.delta_nll, against.delta_nll_ci95)}"
-    return f"{random}: {_verdict(change, against)}."
+    ones = counted(edit.entries, "random one")
+    theirs = signed(against.delta_nll, against.delta_nll_ci95)
+    return f"; {ones}: {theirs}: {_verdict(change, against)}."
 
 
 def _verdict(change: VersusOriginal, against: VersusControl) -> str:

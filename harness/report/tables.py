@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
-from harness.report.columns import (
+from harness.results.figures import (
     AGAINST_CHANCE,
     EDITS,
     EFFECTS,
     FLOW,
     PER_WORD,
     TEXTS,
-    Column,
+    Figure,
     further_metrics,
 )
-from harness.report.numbers import NOTHING
-from harness.results.schema import Likelihood, Results, VariantRecord, VersusOriginal
+from harness.results.numbers import NOTHING, counted
+from harness.results.schema import Likelihood, Results, VariantRecord, VersusControl, VersusOriginal
+
+Record = TypeVar("Record", Likelihood, VersusOriginal)
 
 
 @dataclass(frozen=True)
@@ -75,36 +77,9 @@ def tables(results: Results) -> list[Table]:
     return [table for table in found if table is not None]
 
 
-def caption(results: Results) -> str:
-    """What was measured: the model, the text, and how much of it."""
-    about = title(results)
-    if data := results.data:
-        extent = f"{data.tokens:,} tokens in {_counted(data.documents, 'document')}"
-        about = f"{about}, {data.split}: {extent}"
-    return f"{about} (partial: not all was measured)" if results.run.partial else about
-
-
-def title(results: Results) -> str:
-    """Which model, and on which text; folders and files by their last name."""
-    model = _short(results.model.pretrained)
-    if results.data is None:
-        return model
-    dataset = results.data.dataset
-    texts = [dataset] if isinstance(dataset, str) else dataset
-    return f"{model} on {', '.join(map(_short, texts))}"
-
-
-def _short(name: str) -> str:
-    return Path(name).name if Path(name).is_absolute() else name
-
-
 def _texts(results: Results) -> str:
     counts = [v.generation.prompts for v in results.variants.values() if v.generation]
-    return f"texts after {_counted(counts[0], 'prompt')}" if counts else ""
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    return f"texts after {counted(counts[0], 'prompt')}" if counts else ""
 
 
 Line = tuple[str, VariantRecord, bool]
@@ -115,8 +90,9 @@ def _with_mean_of_controls(results: Results) -> Iterator[Line]:
     for name, variant in results.variants.items():
         yield name, variant, False
         controls = [r for n, r in results.controls.items() if n.startswith(f"{name}-control-")]
-        if controls and variant.versus_control is not None:
-            yield f"  {_counted(len(controls), 'control')}", _mean_of(controls, variant), True
+        if controls and variant.versus_control:
+            mean = _mean_of(controls, variant.versus_control)
+            yield f"  {counted(len(controls), 'control')}", mean, True
 
 
 def _with_first_controls(results: Results) -> Iterator[Line]:
@@ -127,52 +103,46 @@ def _with_first_controls(results: Results) -> Iterator[Line]:
             yield "  control", control, True
 
 
-def _mean_of(controls: Sequence[VariantRecord], variant: VariantRecord) -> VariantRecord:
-    """What the controls have in common, and the mean of what they were measured to be."""
-    against = variant.versus_control
-    versus = [c.versus_original for c in controls if c.versus_original]
-    assert against is not None
-    perplexities = [c.likelihood.perplexity if c.likelihood else None for c in controls]
+def _mean_of(controls: Sequence[VariantRecord], against: VersusControl) -> VariantRecord:
+    """The mean of what controls were measured to be, with the interval of their mean change."""
+    versus = _mean([c.versus_original for c in controls if c.versus_original])
     return VariantRecord(
-        likelihood=Likelihood(None, _mean(perplexities), None, None, None),
-        edit=controls[0].edit,
-        versus_original=VersusOriginal(
+        likelihood=_mean([c.likelihood for c in controls if c.likelihood]),
+        versus_original=replace(
+            versus,
             delta_nll=against.delta_nll,
             delta_nll_ci95=against.delta_nll_ci95,
             p_value=None,
-            perplexity_ratio=None,
-            kl_mean=_mean([v.kl_mean for v in versus]),
-            kl_p50=None,
-            kl_p99=None,
-            kl_max=None,
-            top1_agreement=_mean([v.top1_agreement for v in versus]),
         ),
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) and known else None
+def _mean(records: Sequence[Record]) -> Record:
+    """A record of the mean of each figure; None of one that not all of the records have."""
+    columns = {f.name: [getattr(r, f.name) for r in records] for f in fields(records[0])}
+    means = {
+        name: sum(column) / len(column) if all(isinstance(x, float) for x in column) else None
+        for name, column in columns.items()
+    }
+    return replace(records[0], **means)
 
 
 def _table(
-    caption: str, columns: Sequence[Column], lines: Sequence[Line], results: Results
+    caption: str, figures: Sequence[Figure], lines: Sequence[Line], results: Results
 ) -> Table | None:
-    cells = {column: [column.cell(record) for _, record, _ in lines] for column in columns}
-    full = {column for column, texts in cells.items() if set(texts) - {NOTHING}}
+    cells = {figure: [figure.cell(record) for _, record, _ in lines] for figure in figures}
+    full = {figure for figure, column in cells.items() if set(column) - {NOTHING}}
     if not full:
         return None
-    shown = [column for column in columns if column in full or column.kept]
     level = f"{100 * results.run.confidence:.4g} %"
-    named = {column: column.name.replace("{level}", level) for column in shown}
+    shown = {f.name.replace("{level}", level): f for f in figures if f in full or f.kept}
+    columns = [[name for name, _, _ in lines], *(cells[figure] for figure in shown.values())]
+    settings = _settings(results)
     return Table(
         caption,
-        ("variant", *named.values()),
-        tuple(
-            Row((name, *(cells[column][place] for column in shown)), control)
-            for place, (name, _, control) in enumerate(lines)
-        ),
-        {named[column]: column.meaning.format(**_settings(results)) for column in shown},
+        ("variant", *shown),
+        tuple(map(Row, zip(*columns, strict=True), (control for _, _, control in lines))),
+        {name: figure.meaning.format(**settings) for name, figure in shown.items()},
     )
 
 

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from harness.base.console import visible
 from harness.report.sentences import headlines, remarks
-from harness.report.tables import Table, caption, tables
+from harness.report.tables import Table, tables
 from harness.results.schema import Results
+from harness.results.titles import caption
 
 
 def show(results: Results, console: Console | None = None) -> None:

@@ -1,16 +1,17 @@
-"""``results.json``: the schema of ``harness.results.schema`` as text, and read back."""
+"""Dataclasses as plain values and back, and ``results.json`` as text."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import types
 import typing
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.errors import ConfigError
 from harness.results.schema import SCHEMA_VERSION, Results
+
+T = TypeVar("T")
 
 
 def to_json(results: Results) -> str:
@@ -19,7 +20,9 @@ def to_json(results: Results) -> str:
     Keys stand in the order in which they are declared here, floats with every digit they need to be
     read back the same, and what is not finite becomes ``null``.
     """
-    return json.dumps(_encode(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    # JSON has no other numbers than finite ones, and Python's reader names those it would add.
+    finite = json.loads(json.dumps(encode(results)), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def from_json(text: str) -> Results:
@@ -37,21 +40,40 @@ def from_json(text: str) -> Results:
     if version != SCHEMA_VERSION:
         reason = f"these results are of another version; this harness reads {SCHEMA_VERSION}"
         raise ConfigError("schema_version", version, reason)
-    return typing.cast("Results", _decode(Results, content, ""))
+    return decode(Results, content, "")
 
 
-def _encode(value: object) -> object:
+def encode(value: object) -> Any:
+    """Makes dicts of dataclasses and lists of tuples, at any depth; all else stays as it is.
+
+    Args:
+        value: A dataclass, or a list, tuple or dict of what may hold some.
+    """
     if dataclasses.is_dataclass(value):
-        return {_key(f): _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {_key(f): encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {name: _encode(item) for name, item in value.items()}
+        return {name: encode(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(kind: type[T], value: object, key: str) -> T:
+    """Builds what ``encode`` was given; keys that a dataclass does not have are ignored.
+
+    Args:
+        kind: Its type: a dataclass, ``float``, ``dict[str, int]``, ``tuple[int, ...]``, ....
+        value: What ``encode`` made of it. A whole number stands for a float as well.
+        key: Path to the value, which errors begin with; may be empty for a dataclass.
+
+    Raises:
+        ConfigError: The value does not fit the type, or a key without a default is missing.
+    """
+    built: T = _decode(kind, value, key)
+    return built
 
 
 def _decode(kind: Any, value: Any, key: str) -> Any:
-    """Builds what the annotation ``kind`` asks for from parsed JSON; ``key`` is the path so far."""
     arguments = typing.get_args(kind)
     if isinstance(kind, types.UnionType):
         if value is None and types.NoneType in arguments:
@@ -66,14 +88,15 @@ def _decode(kind: Any, value: Any, key: str) -> Any:
     if origin is list and isinstance(value, list):
         return [_decode(arguments[0], item, key) for item in value]
     if origin is tuple and isinstance(value, list):
-        if arguments[-1] is ... or len(value) == len(arguments):
-            return tuple(_decode(arguments[0], item, key) for item in value)
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        if len(kinds) == len(value):
+            return tuple(_decode(*pair, key) for pair in zip(kinds, value, strict=True))
     elif kind is float and type(value) is int:
         return float(value)
     elif type(value) is kind:
         return value
     expected = kind.__name__ if isinstance(kind, type) else kind
-    raise ConfigError(key, value, f"results.json needs {expected} here")
+    raise ConfigError(key, value, f"must be of type {expected}")
 
 
 def _decode_fields(kind: Any, value: dict[str, Any], key: str) -> Any:
@@ -84,7 +107,7 @@ def _decode_fields(kind: Any, value: dict[str, Any], key: str) -> Any:
         if _key(f) in value:
             arguments[f.name] = _decode(annotations[f.name], value[_key(f)], path)
         elif f.default is f.default_factory is dataclasses.MISSING:
-            raise ConfigError(path, None, "results.json lacks this key")
+            raise ConfigError(path, None, f"is missing, and {kind.__name__} needs it")
     return kind(**arguments)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from harness.report.tables import title
 from harness.results import schema
+from harness.results.figures import TAGGED
+from harness.results.titles import title
 from harness.scoring import TokenScores
 
 
@@ -60,33 +61,4 @@ def final_metrics(record: schema.VariantRecord) -> dict[str, float]:
     Args:
         record: What was measured of a variant, or of the original.
     """
-    scored, versus = record.likelihood, record.versus_original
-    text, flow = record.generation, record.activations
-    figures = {
-        "final/nll": scored.nll if scored else None,
-        "final/perplexity": scored.perplexity if scored else None,
-        "final/delta_nll": versus.delta_nll if versus else _of_original(scored, 0.0),
-        "final/kl_mean": versus.kl_mean if versus else _of_original(scored, 0.0),
-        "final/top1_agreement": versus.top1_agreement if versus else _of_original(scored, 1.0),
-        "final/seq_rep_4": text.seq_rep_4 if text else None,
-        "final/distinct_2": text.distinct_2 if text else None,
-        "final/diversity": text.diversity if text else None,
-        "final/loop_rate": text.loop_rate if text else None,
-        "final/identical_to_original": _identical(record),
-        "final/nll_under_original": text.nll_under_original if text else None,
-        "final/max_abs": flow.max_abs if flow else None,
-        "final/max_kurtosis": flow.max_kurtosis if flow else None,
-        "final/massive_count": flow.massive_count if flow else None,
-    }
-    return {tag: math.nan if value is None else float(value) for tag, value in figures.items()}
-
-
-def _of_original(scored: schema.Likelihood | None, value: float) -> float | None:
-    """What compares the original with itself, where anything was scored at all."""
-    return None if scored is None else value
-
-
-def _identical(record: schema.VariantRecord) -> float | None:
-    if record.generation is None:
-        return None
-    return 1.0 if record.edit is None else record.generation.identical_to_original
+    return {f"final/{figure.tag}": figure.value(record) for figure in TAGGED}

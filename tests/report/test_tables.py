@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from typing import Any
 
-import pytest
-
-from harness.report import columns
-from harness.report.columns import Column
-from harness.report.tables import Table, caption, tables, title
+from harness.report.tables import Table, tables
 from harness.results.schema import (
     ActivationRecord,
     ObserverRecord,
     Results,
     TextRecord,
-    VariantRecord,
 )
 from tests.report.made import make_predicted, make_results
 
@@ -28,25 +22,6 @@ def find(results: Results, caption: str) -> Table:
 
 def captions(results: Results) -> list[str]:
     return [table.caption for table in tables(results)]
-
-
-DECLARED = [
-    column
-    for part in vars(columns).values()
-    if isinstance(part, tuple)
-    for column in part
-    if isinstance(column, Column)
-]
-
-
-@pytest.mark.parametrize("column", DECLARED, ids=lambda column: column.name)
-def test_every_column_names_what_results_hold(column: Column) -> None:
-    """A path that is not in the schema would show a dash for ever."""
-    for path in column.paths:
-        part, figure, *key = path.split(".")
-        (record, _) = typing.get_args(typing.get_type_hints(VariantRecord)[part])
-        kind = typing.get_type_hints(record)[figure]
-        assert not key or typing.get_origin(kind) is dict
 
 
 def test_each_variant_is_followed_by_the_mean_of_its_controls() -> None:
@@ -115,20 +90,6 @@ def test_words_and_bytes_are_shown_where_there_are_any() -> None:
     assert table.header == ("variant", "word ppl", "byte ppl", "bits/byte")
     assert table.rows[0].cells == ("original", "321", "2.5", "1.322")
     assert table.rows[1].cells == ("none", "–", "–", "–")
-
-
-def test_the_caption_has_the_last_part_of_paths_alone() -> None:
-    results = make_results()
-    assert title(results) == "llama on a.txt"
-    assert caption(results) == "llama on a.txt, all: 33,058 tokens in 24 documents"
-    data = dataclasses.replace(results.data, dataset=["/texts/a.txt", "some/hub"], documents=1)
-    model = dataclasses.replace(results.model, pretrained="google/gemma")
-    run = dataclasses.replace(results.run, partial=True)
-    assert caption(dataclasses.replace(results, data=data, model=model, run=run)) == (
-        "google/gemma on a.txt, some/hub, all: 33,058 tokens in 1 document "
-        "(partial: not all was measured)"
-    )
-    assert caption(make_predicted()) == "llama"
 
 
 # -- texts and activations ---------------------------------------------------------------------

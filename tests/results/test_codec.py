@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError
-from harness.results.codec import from_json, to_json
+from harness.results.codec import decode, encode, from_json, to_json
 from harness.results.schema import (
     SCHEMA_VERSION,
     ActivationRecord,
@@ -228,3 +228,49 @@ def test_what_does_not_fit_is_refused_by_its_path(path: str, value: object) -> N
         from_json(changed(**{path: value}))
     assert caught.value.key == path.replace("__", ".")
     assert "\n" not in str(caught.value)
+
+
+# -- other dataclasses -------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    low: float
+    pair: tuple[int, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    inner: dict[str, Inner]
+    many: tuple[Inner, ...] = ()
+    name: str | None = None
+
+
+def test_any_dataclass_is_encoded_and_decoded() -> None:
+    value = Outer({"a": Inner(1.5, (1, "x"))}, (Inner(-math.inf, (2, "y")),))
+    encoded = encode(value)
+    assert encoded == {
+        "inner": {"a": {"low": 1.5, "pair": [1, "x"]}},
+        "many": [{"low": -math.inf, "pair": [2, "y"]}],
+        "name": None,
+    }
+    assert decode(Outer, encoded, "state") == value
+    assert decode(list[Inner], encode([Inner(0.0, (0, ""))]), "") == [Inner(0.0, (0, ""))]
+
+
+def test_encoded_floats_stay_what_they_are() -> None:
+    assert math.isnan(encode(Inner(math.nan, (1, "x")))["low"])
+
+
+@pytest.mark.parametrize(
+    ("encoded", "key", "reason"),
+    [
+        ({}, "state.inner", "is missing, and Outer needs it"),
+        ({"inner": {"a": {"low": 1, "pair": ["x", 1]}}}, "state.inner.a.pair", "of type int"),
+        ({"inner": {}, "name": 3}, "state.name", "of type str"),
+    ],
+)
+def test_what_does_not_fit_a_dataclass_is_refused(encoded: Any, key: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        decode(Outer, encoded, "state")
+    assert caught.value.key == key

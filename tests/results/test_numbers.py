@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.report import numbers
+from harness.results import numbers
 
 
 @pytest.mark.parametrize(

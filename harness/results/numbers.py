@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 """Stands where there is no figure."""
 
 Bounds = tuple[float, float] | None
@@ -19,6 +19,11 @@ def number(value: float | None) -> str:
 def count(value: int | None) -> str:
     """A whole number, with a comma at every thousand."""
     return NOTHING if value is None else f"{value:,}"
+
+
+def counted(value: int, what: str) -> str:
+    """So many of what takes an ``s`` where there is not exactly one."""
+    return f"{value:,} {what}{'s' * (value != 1)}"
 
 
 def signed(value: float | None, bounds: Bounds = None) -> str:
@@ -52,6 +57,11 @@ def span(lowest: float | None, highest: float | None) -> str:
 def text(value: str | None) -> str:
     """What is text already."""
     return NOTHING if value is None else value
+
+
+def hidden(_: object) -> str:
+    """What has no column: a dash, whatever it is."""
+    return NOTHING
 
 
 def with_interval(value: float | None, bounds: Bounds) -> str:
