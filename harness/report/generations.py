@@ -25,7 +25,6 @@ MARK = "▶"
 """Stands where a text departs from the original's."""
 
 _NARROWEST = 24
-_SAME = "(the original's text)"
 
 
 def save_generations(path: Path, rows: Iterable[Row]) -> None:
@@ -51,34 +50,34 @@ def show_side_by_side(rows: Sequence[Row], console: Console | None = None, most:
         most: How many prompts.
     """
     console = console or Console()
+    prompts = _telling(rows)
     departing = {
         row["variant"]
-        for texts in _telling(rows, len(rows))
+        for texts in prompts
         for row in texts
-        if _note(row, texts[0]) != _SAME
+        if row["broken"] or _departs(row, texts[0])
     }
     writing = {row["variant"] for row in rows if not row["broken"]}
+    room = max(2, console.width // _NARROWEST)
     left_out: list[str] = []
-    for texts in _telling(rows, most):
+    for original, *others in prompts[:most]:
         # Those that wrote nothing, and then those that are the original, where there is room.
-        order = sorted(
-            texts[1:],
-            key=lambda row: (row["variant"] not in departing, row["variant"] not in writing),
+        others.sort(
+            key=lambda row: (row["variant"] not in departing, row["variant"] not in writing)
         )
-        columns = [texts[0], *order][: max(2, console.width // _NARROWEST)]
         table = Table(
             box=box.SIMPLE_HEAD,
-            title=Text(f"“{visible(texts[0]['prompt'])}”", style="bold"),
+            title=Text(f"“{visible(original['prompt'])}”", style="bold"),
             title_justify="left",
             padding=(0, 1, 0, 0),
             pad_edge=False,
             expand=True,
         )
-        for row in columns:
+        for row in [original, *others][:room]:
             table.add_column(row["variant"], ratio=1, overflow="fold")
-        table.add_row(*(_marked(row, texts[0]) for row in columns))
+        table.add_row(*(_marked(row, original) for row in [original, *others][:room]))
         console.print(table)
-        left_out = [row["variant"] for row in order[len(columns) - 1 :]]
+        left_out = [row["variant"] for row in others[room - 1 :]]
     if left_out:
         console.print(f"{', '.join(left_out)}: in generations.jsonl, for want of room here")
 
@@ -93,17 +92,16 @@ def html_table(rows: Sequence[Row], most: int = 20) -> str:
     names = list(dict.fromkeys(row["variant"] for row in rows))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ["prompt", *names])
     body = ""
-    for texts in _telling(rows, most):
+    for texts in _telling(rows)[:most]:
         cells = [_escaped(texts[0]["prompt"]), *(_html(row, texts[0]) for row in texts)]
         body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _telling(rows: Sequence[Row], most: int) -> list[list[Row]]:
+def _telling(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows by prompt, of the prompts whose texts differ before those whose texts do not."""
     prompts = [list(group) for _, group in groupby(rows, key=lambda row: row["prompt_number"])]
-    prompts.sort(key=lambda texts: not any(_departs(row, texts[0]) for row in texts))
-    return prompts[:most]
+    return sorted(prompts, key=lambda texts: not any(_departs(row, texts[0]) for row in texts))
 
 
 def _departs(row: Row, original: Row) -> bool:
@@ -122,8 +120,7 @@ def _note(row: Row, original: Row) -> str | None:
     """What stands in place of a text that is none, or one that stands beside."""
     if row["broken"]:
         return "(nothing: its logits are not finite)"
-    same = row is not original and not _departs(row, original)
-    return _SAME if same else None
+    return None if row is original or _departs(row, original) else "(the original's text)"
 
 
 def _marked(row: Row, original: Row) -> Text:

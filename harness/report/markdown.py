@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.report.sentences import headlines, remarks
 from harness.report.tables import Table, tables
-from harness.results.numbers import number, share
+from harness.results.numbers import number, share, shown
 from harness.results.schema import Results
 from harness.results.titles import title
 
@@ -17,29 +17,24 @@ def markdown(results: Results) -> str:
     Args:
         results: What was measured.
     """
-    return "\n".join(_lines(results)) + "\n"
-
-
-def _lines(results: Results) -> Iterator[str]:
-    run = results.run
-    yield f"# {run.name}, version {run.version}"
-    yield ""
-    for sentence in headlines(results):
-        yield f"- {_escaped(sentence)}"
-    yield ""
-    yield from _made(results)
-    yield ""
     found = tables(results)
-    for table in found:
-        yield from _table(table)
-    for remark in remarks(results):
-        yield f"- {_escaped(remark)}"
-    yield from _floors(results)
-    yield ""
-    yield "## How to read it"
-    yield ""
-    for name, meaning in {name: text for t in found for name, text in t.legend.items()}.items():
-        yield f"- **{_escaped(name)}**: {meaning}."
+    legend = {name: meaning for table in found for name, meaning in table.legend.items()}
+    lines = [
+        f"# {results.run.name}, version {results.run.version}",
+        "",
+        *(f"- {_escaped(sentence)}" for sentence in headlines(results)),
+        "",
+        *_made(results),
+        "",
+        *(line for table in found for line in _table(table)),
+        *(f"- {_escaped(remark)}" for remark in remarks(results)),
+        *_floors(results),
+        "",
+        "## How to read it",
+        "",
+        *(f"- **{_escaped(name)}**: {meaning}." for name, meaning in legend.items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _made(results: Results) -> Iterator[str]:
@@ -69,15 +64,10 @@ def _extent(results: Results) -> str:
     )
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield f"**{table.caption}**"
-    yield ""
-    yield _line(table.header)
-    words = [column == 0 or table.is_text(column) for column in range(len(table.header))]
-    yield _line(["---" if word else "---:" for word in words])
-    for row in table.rows:
-        yield _line([cell.strip() for cell in row.cells])
-    yield ""
+def _table(table: Table) -> list[str]:
+    rules = ["---" if table.is_text(c) else "---:" for c in range(len(table.header))]
+    rows = (row.cells for row in table.rows)
+    return [f"**{table.caption}**", "", *map(_line, (table.header, rules, *rows)), ""]
 
 
 def _floors(results: Results) -> Iterator[str]:
@@ -87,18 +77,18 @@ def _floors(results: Results) -> Iterator[str]:
         return
     yield (
         "- Repeatability, the original scored again on the first eight batches: "
-        f"Δnll {number(floor.delta_nll)}, KL {number(floor.kl_mean)}."
+        f"Δnll {shown(number, floor.delta_nll)}, KL {shown(number, floor.kl_mean)}."
     )
-    if (rounding := floor.rounding) is not None:
+    if moved := floor.rounding:
         yield (
-            f"- Rounding, {rounding.entries:,} weights moved to the next number of their type, on "
-            f"the same batches: Δnll {number(rounding.delta_nll)}, KL {number(rounding.kl_mean)}, "
-            f"top-1 {share(rounding.top1_agreement)} %."
+            f"- Rounding, {moved.entries:,} weights moved to the next number of their type, on "
+            f"the same batches: Δnll {shown(number, moved.delta_nll)}, KL "
+            f"{shown(number, moved.kl_mean)}, top-1 {shown(share, moved.top1_agreement)} %."
         )
 
 
-def _line(cells: list[str] | tuple[str, ...]) -> str:
-    return "| " + " | ".join(_escaped(cell).replace("|", "\\|") for cell in cells) + " |"
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_escaped(cell.strip()).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _escaped(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.results.numbers import counted, nats, signed
+from harness.results.numbers import counted, nats, shown, signed
 from harness.results.schema import EditRecord, Results, VariantRecord, VersusControl, VersusOriginal
 
 _SURE = 0.05
@@ -48,7 +48,7 @@ def _beside_chance(name: str, edit: EditRecord, variant: VariantRecord) -> str:
             f"(model.variants.{name}.controls: 19)."
         )
     ones = counted(edit.entries, "random one")
-    theirs = signed(against.delta_nll, against.delta_nll_ci95)
+    theirs = shown(signed, against.delta_nll, against.delta_nll_ci95)
     return f"; {ones}: {theirs}: {_verdict(change, against)}."
 
 

@@ -7,16 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
-from harness.results.figures import (
-    AGAINST_CHANCE,
-    EDITS,
-    EFFECTS,
-    FLOW,
-    PER_WORD,
-    TEXTS,
-    Figure,
-    further_metrics,
-)
+from harness.results import figures
+from harness.results.figures import Figure
 from harness.results.numbers import NOTHING, counted
 from harness.results.schema import Likelihood, Results, VariantRecord, VersusControl, VersusOriginal
 
@@ -53,26 +45,29 @@ class Table:
     legend: dict[str, str]
 
     def is_text(self, column: int) -> bool:
-        """Whether a column holds words, which stand on the left."""
+        """Whether a column holds words, which stand on the left; the first holds names."""
         cells = [row.cells[column] for row in self.rows]
-        return any(cell[:1].isalpha() and "nan" not in cell.lower() for cell in cells)
+        found = any(cell[:1].isalpha() and "nan" not in cell.lower() for cell in cells)
+        return column == 0 or found
 
 
 def tables(results: Results) -> list[Table]:
     """The tables in which there is something to show."""
     variants = [(name, variant, False) for name, variant in results.variants.items()]
     controlled = [line for line in variants if line[1].versus_control]
-    scored = list(_with_mean_of_controls(results)) if results.data else []
-    looked_at = list(_with_first_controls(results))
+    scored = list(_with_controls(results, mean=True)) if results.data else []
+    looked_at = list(_with_controls(results, mean=False))
     edited = [line for line in variants if line[1].edit]
     found = (
-        _table("what was edited", EDITS, edited, results),
-        _table("effects", EFFECTS, scored, results),
-        _table("beside as many random weights", AGAINST_CHANCE, controlled, results),
-        _table("per word and byte", PER_WORD, variants, results),
-        _table(_texts(results), TEXTS, looked_at, results),
-        _table("activations", FLOW, looked_at, results),
-        _table("further metrics of the texts", further_metrics(results), looked_at, results),
+        _table("what was edited", figures.EDITS, edited, results),
+        _table("effects", figures.EFFECTS, scored, results),
+        _table("beside as many random weights", figures.AGAINST_CHANCE, controlled, results),
+        _table("per word and byte", figures.PER_WORD, variants, results),
+        _table(_texts(results), figures.TEXTS, looked_at, results),
+        _table("activations", figures.FLOW, looked_at, results),
+        _table(
+            "further metrics of the texts", figures.further_metrics(results), looked_at, results
+        ),
     )
     return [table for table in found if table is not None]
 
@@ -86,21 +81,15 @@ Line = tuple[str, VariantRecord, bool]
 """Name, record, and whether it is one of controls."""
 
 
-def _with_mean_of_controls(results: Results) -> Iterator[Line]:
+def _with_controls(results: Results, *, mean: bool) -> Iterator[Line]:
+    """Each variant, and after it the mean of its controls or the first of them."""
     for name, variant in results.variants.items():
         yield name, variant, False
         controls = [r for n, r in results.controls.items() if n.startswith(f"{name}-control-")]
-        if controls and variant.versus_control:
-            mean = _mean_of(controls, variant.versus_control)
-            yield f"  {counted(len(controls), 'control')}", mean, True
-
-
-def _with_first_controls(results: Results) -> Iterator[Line]:
-    for name, variant in results.variants.items():
-        yield name, variant, False
-        control = results.controls.get(f"{name}-control-0")
-        if control is not None:
-            yield "  control", control, True
+        if controls and not mean:
+            yield "  control", controls[0], True
+        elif controls and (against := variant.versus_control):
+            yield f"  {counted(len(controls), 'control')}", _mean_of(controls, against), True
 
 
 def _mean_of(controls: Sequence[VariantRecord], against: VersusControl) -> VariantRecord:
@@ -128,21 +117,21 @@ def _mean(records: Sequence[Record]) -> Record:
 
 
 def _table(
-    caption: str, figures: Sequence[Figure], lines: Sequence[Line], results: Results
+    caption: str, columns: Sequence[Figure], lines: Sequence[Line], results: Results
 ) -> Table | None:
-    cells = {figure: [figure.cell(record) for _, record, _ in lines] for figure in figures}
-    full = {figure for figure, column in cells.items() if set(column) - {NOTHING}}
+    cells = {column: [column.cell(record) for _, record, _ in lines] for column in columns}
+    full = {column for column, texts in cells.items() if set(texts) - {NOTHING}}
     if not full:
         return None
     level = f"{100 * results.run.confidence:.4g} %"
-    shown = {f.name.replace("{level}", level): f for f in figures if f in full or f.kept}
-    columns = [[name for name, _, _ in lines], *(cells[figure] for figure in shown.values())]
+    shown = {c.name.replace("{level}", level): c for c in columns if c in full or c.kept}
+    rows = zip([name for name, _, _ in lines], *(cells[c] for c in shown.values()), strict=True)
     settings = _settings(results)
     return Table(
         caption,
         ("variant", *shown),
-        tuple(map(Row, zip(*columns, strict=True), (control for _, _, control in lines))),
-        {name: figure.meaning.format(**settings) for name, figure in shown.items()},
+        tuple(map(Row, rows, (control for _, _, control in lines))),
+        {name: column.meaning.format(**settings) for name, column in shown.items()},
     )
 
 

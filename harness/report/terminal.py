@@ -44,28 +44,23 @@ def _text(words: str, style: str = "") -> Text:
 
 def _fitting(table: Table, console: Console) -> Iterator[rich.table.Table]:
     """The table, in parts that each begin with the names where it is too wide as a whole."""
-    columns = list(range(1, len(table.header)))
-    while columns:
-        taken = len(columns)
-        while taken > 1 and _width(_drawn(table, columns[:taken]), console) > console.width:
-            taken -= 1
-        yield _drawn(table, columns[:taken])
-        columns = columns[taken:]
+    unlimited = console.options.update(max_width=10_000)
+    left = list(range(1, len(table.header)))
+    while left:
+        for taken in range(len(left), 0, -1):
+            drawn = _drawn(table, left[:taken])
+            if console.measure(drawn, options=unlimited).maximum <= console.width:
+                break
+        yield drawn
+        left = left[taken:]
 
 
 def _drawn(table: Table, columns: Sequence[int]) -> rich.table.Table:
-    shown = [0, *columns]
     drawn = rich.table.Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for column in shown:
-        words = column == 0 or table.is_text(column)
-        drawn.add_column(
-            _text(table.header[column]), justify="left" if words else "right", overflow="fold"
-        )
+    for column in (0, *columns):
+        name, words = _text(table.header[column]), table.is_text(column)
+        drawn.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in table.rows:
-        cells = (_text(row.cells[column]) for column in shown)
+        cells = (_text(row.cells[column]) for column in (0, *columns))
         drawn.add_row(*cells, style="dim" if row.control else "")
     return drawn
-
-
-def _width(drawn: rich.table.Table, console: Console) -> int:
-    return console.measure(drawn, options=console.options.update(max_width=10_000)).maximum

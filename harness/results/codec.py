@@ -6,6 +6,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from harness.errors import ConfigError
@@ -58,57 +59,53 @@ def encode(value: object) -> Any:
     return value
 
 
-def decode(kind: type[T], value: object, key: str) -> T:
-    """Builds what ``encode`` was given; keys that a dataclass does not have are ignored.
+def decode(kind: type[T], value: Mapping[str, Any], key: str) -> T:
+    """Builds the dataclass that ``encode`` was given; keys that it does not have are ignored.
 
     Args:
-        kind: Its type: a dataclass, ``float``, ``dict[str, int]``, ``tuple[int, ...]``, ....
-        value: What ``encode`` made of it. A whole number stands for a float as well.
-        key: Path to the value, which errors begin with; may be empty for a dataclass.
+        kind: The dataclass. A whole number may stand for a float of it.
+        value: What ``encode`` made.
+        key: Path to it, with which those in errors begin; may be empty.
 
     Raises:
-        ConfigError: The value does not fit the type, or a key without a default is missing.
+        ConfigError: A value does not fit its annotation, or a key without a default is missing.
     """
-    built: T = _decode(kind, value, key)
-    return built
+    annotations = typing.get_type_hints(kind)
+    arguments = {}
+    for f in dataclasses.fields(typing.cast("Any", kind)):
+        path = f"{key}.{_key(f)}" if key else _key(f)
+        if _key(f) in value:
+            arguments[f.name] = _built(annotations[f.name], value[_key(f)], path)
+        elif f.default is f.default_factory is dataclasses.MISSING:
+            raise ConfigError(path, None, f"is missing, and {kind.__name__} needs it")
+    return kind(**arguments)
 
 
-def _decode(kind: Any, value: Any, key: str) -> Any:
+def _built(kind: Any, value: Any, key: str) -> Any:
+    """What an annotation asks for."""
     arguments = typing.get_args(kind)
     if isinstance(kind, types.UnionType):
         if value is None and types.NoneType in arguments:
             return None
         fitting = (option for option in arguments if typing.get_origin(option) is type(value))
-        return _decode(next(fitting, arguments[0]), value, key)
+        return _built(next(fitting, arguments[0]), value, key)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return _decode_fields(kind, value, key)
+        return decode(typing.cast("type", kind), value, key)
     origin = typing.get_origin(kind) or kind
     if origin is dict and isinstance(value, dict):
-        return {name: _decode(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+        return {name: _built(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
     if origin is list and isinstance(value, list):
-        return [_decode(arguments[0], item, key) for item in value]
+        return [_built(arguments[0], item, key) for item in value]
     if origin is tuple and isinstance(value, list):
         kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         if len(kinds) == len(value):
-            return tuple(_decode(*pair, key) for pair in zip(kinds, value, strict=True))
+            return tuple(_built(*pair, key) for pair in zip(kinds, value, strict=True))
     elif kind is float and type(value) is int:
         return float(value)
     elif type(value) is kind:
         return value
     expected = kind.__name__ if isinstance(kind, type) else kind
     raise ConfigError(key, value, f"must be of type {expected}")
-
-
-def _decode_fields(kind: Any, value: dict[str, Any], key: str) -> Any:
-    annotations = typing.get_type_hints(kind)
-    arguments = {}
-    for f in dataclasses.fields(kind):
-        path = f"{key}.{_key(f)}" if key else _key(f)
-        if _key(f) in value:
-            arguments[f.name] = _decode(annotations[f.name], value[_key(f)], path)
-        elif f.default is f.default_factory is dataclasses.MISSING:
-            raise ConfigError(path, None, f"is missing, and {kind.__name__} needs it")
-    return kind(**arguments)
 
 
 def _key(f: dataclasses.Field[Any]) -> str:

@@ -13,9 +13,9 @@ from harness.results.numbers import (
     number,
     p_value,
     share,
+    shown,
     signed,
     span,
-    text,
     tiny_share,
     with_interval,
 )
@@ -28,11 +28,10 @@ class Figure:
 
     Attributes:
         name: Heads its column, where ``{level}`` stands for the confidence of intervals.
-        show: Makes text of the figure, a dash of one that is not there; a column that has nothing
-            but dashes is left out.
+        show: Makes text of the figure where it is there.
         paths: Where `show` finds its arguments: keys of a variant in ``results.json``.
         meaning: What it is, for a legend; ``{...}`` stands for settings of the run.
-        kept: Whether its column is shown also where no variant has the figure, since the reason
+        kept: Whether its column is shown also where it holds nothing but dashes, since the reason
             for that is told.
         tag: Its tag in TensorBoard, below ``final/``; None where it has none.
         of_original: Part of the original's record that must be there, and what the figure then is
@@ -48,8 +47,8 @@ class Figure:
     of_original: tuple[str, float] | None = None
 
     def cell(self, variant: VariantRecord) -> str:
-        """The figure of a variant as text."""
-        return self.show(*(_at(variant, path) for path in self.paths))
+        """The figure of a variant as text, a dash where there is none."""
+        return shown(self.show, *(_at(variant, path) for path in self.paths))
 
     def value(self, variant: VariantRecord) -> float:
         """The figure of a variant as a number; NaN where there is none."""
@@ -69,9 +68,9 @@ def _at(record: Any, path: str) -> Any:
 
 
 EDITS = (
-    Figure("edit", text, ("edit.edit",), "what was done to the outliers"),
-    Figure("criterion", text, ("edit.criterion",), "which entries are outliers"),
-    Figure("scope", text, ("edit.scope",), "the weights among which it looked"),
+    Figure("edit", str, ("edit.edit",), "what was done to the outliers"),
+    Figure("criterion", str, ("edit.criterion",), "which entries are outliers"),
+    Figure("scope", str, ("edit.scope",), "the weights among which it looked"),
     Figure(
         "weights",
         count,
@@ -234,7 +233,7 @@ FLOW = (
         "largest magnitude of any observed module while the {read} read",
         tag="max_abs",
     ),
-    Figure("at", text, ("activations.max_abs_site",), "the module that put it out"),
+    Figure("at", str, ("activations.max_abs_site",), "the module that put it out"),
     Figure(
         "kurtosis",
         number,

@@ -255,7 +255,6 @@ def test_any_dataclass_is_encoded_and_decoded() -> None:
         "name": None,
     }
     assert decode(Outer, encoded, "state") == value
-    assert decode(list[Inner], encode([Inner(0.0, (0, ""))]), "") == [Inner(0.0, (0, ""))]
 
 
 def test_encoded_floats_stay_what_they_are() -> None:

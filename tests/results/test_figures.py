@@ -54,7 +54,7 @@ def test_a_figure_as_text_and_as_a_number() -> None:
     assert change.cell(variants["sigma5"]) == "0.0371"
     assert change.value(variants["sigma5"]) == 0.0371
     # What the original is to itself has no place in a table.
-    assert change.cell(variants["original"]) == "None"
+    assert change.cell(variants["original"]) == "–"
     assert change.value(variants["original"]) == 0.5
     assert math.isnan(change.value(VariantRecord()))
     weights = Figure("weights", str, ("edit.entries",), "")
