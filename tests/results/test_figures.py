@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import typing
 
@@ -11,7 +10,7 @@ import pytest
 from harness.results import figures
 from harness.results.figures import TAGGED, Figure
 from harness.results.numbers import hidden
-from harness.results.schema import TextRecord, VariantRecord
+from harness.results.schema import VariantRecord
 from tests.report.made import make_results
 
 DECLARED = list(
@@ -61,11 +60,3 @@ def test_a_figure_as_text_and_as_a_number() -> None:
     assert weights.value(variants["sigma5"]) == 1243.0
     assert type(weights.value(variants["sigma5"])) is float
     assert math.isnan(weights.value(variants["original"]))
-
-
-def test_metrics_of_any_name_are_found() -> None:
-    results = make_results()
-    text = TextRecord(None, None, None, None, 0, 1, 0, metrics={"a.b {x}": 0.5})
-    variants = {"original": VariantRecord(generation=text)}
-    (figure,) = figures.further_metrics(dataclasses.replace(results, variants=variants))
-    assert (figure.name, figure.cell(variants["original"])) == ("a.b {x}", "0.5")
