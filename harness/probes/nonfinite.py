@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -30,42 +31,30 @@ def first_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
         parameters that are not finite, if there are any: `model.layers.3.mlp.down_proj (its
         weight is not finite)`. None if every output is finite.
     """
-    watch = _Watch()
-    handles = []
-    try:
-        for name, module in model.named_modules():
-            hook = partial(watch.finished, name or type(model).__name__)
-            handles.append(module.register_forward_hook(hook, with_kwargs=True))
-        run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    found = watch.origin or watch.passed
-    return None if found is None else _described(*found)
-
-
-class _Watch:
-    """Remembers where values first arose, and where they were first seen at all."""
-
-    def __init__(self) -> None:
-        self.origin: tuple[str, nn.Module] | None = None
-        self.passed: tuple[str, nn.Module] | None = None
+    arisen: list[tuple[str, nn.Module]] = []
+    passed: list[tuple[str, nn.Module]] = []
 
     def finished(
-        self,
         name: str,
         module: nn.Module,
         arguments: tuple[object, ...],
         named: dict[str, object],
         output: object,
     ) -> None:
-        """Forward hook of the module with this name."""
-        if self.origin is not None or _all_finite(output):
+        if arisen or _all_finite(output):
             return
-        self.passed = self.passed or (name, module)
+        passed.append((name, module))
         values = [value for key, value in named.items() if "mask" not in key]
         if _all_finite([*arguments, *values]):
-            self.origin = (name, module)
+            arisen.append((name, module))
+
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            hook = partial(finished, name or type(model).__name__)
+            hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        run()
+    found = arisen or passed
+    return _described(*found[0]) if found else None
 
 
 def _described(name: str, module: nn.Module) -> str:
