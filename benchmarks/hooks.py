@@ -25,7 +25,7 @@ def ratio(pairs: int = 15) -> float:
         _ = llama(ids, attention_mask=mask, use_cache=False).logits
 
     def observed() -> None:
-        with observer.watching(mask):
+        with observer.watching(mask, "original"):
             bare()
 
     bare(), observed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -208,7 +209,7 @@ class OutlierExperiment(LightningModule):
             patches,
             watch=partial(
                 self._watching,
-                lambda o: o.watching(batch.attention_mask),
+                lambda o, name: o.watching(batch.attention_mask, name),
                 work=batch.input_ids.numel() / (1 + len(patches)),
             ),
         )
@@ -250,7 +251,7 @@ class OutlierExperiment(LightningModule):
             pad_id=pad_id,
             watch=partial(
                 self._watching,
-                lambda o: o.generating(batch.attention_mask, end_ids),
+                lambda o, name: o.generating(batch.attention_mask, end_ids, name),
                 work=1 / len(patches),
             ),
         )
@@ -280,7 +281,7 @@ class OutlierExperiment(LightningModule):
     @contextmanager
     def _watching(
         self,
-        observe: Callable[[Observer], AbstractContextManager[Observation]],
+        observe: Callable[[Observer, str], AbstractContextManager[Observation]],
         name: str,
         work: float = 0.0,
     ) -> Iterator[None]:
@@ -290,12 +291,15 @@ class OutlierExperiment(LightningModule):
             yield
             stages.current().advance(work)
             return
-        with observe(self.observer) as observation:
+        with observe(self.observer, name) as observation:
             yield
         stages.current().advance(work)
         self.observed[name] = observation
         if name == ORIGINAL:
-            self.observed |= dict.fromkeys(self._unedited(), observation)
+            self.observed |= {
+                unedited: replace(observation, moments={unedited: observation.moments[name]})
+                for unedited in self._unedited()
+            }
 
     def on_validation_epoch_end(self) -> None:
         """Logs the likelihood of the validation split during `fit`."""
@@ -308,7 +312,7 @@ class OutlierExperiment(LightningModule):
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         """Next-token loss of one batch, in nats per token."""
-        with self._watching(lambda o: o.watching(batch.attention_mask), ORIGINAL):
+        with self._watching(lambda o, n: o.watching(batch.attention_mask, n), ORIGINAL):
             logits = self.model(batch.input_ids, attention_mask=batch.attention_mask).logits
         loss = torch.nn.functional.cross_entropy(
             logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-100

@@ -21,7 +21,7 @@ from harness.outliers.variants import (
     parameter_count,
     patch_path,
 )
-from harness.probes import RESIDUAL, Moments, Observation
+from harness.probes import RESIDUAL, Moments, Observation, Where
 from harness.results import schema
 
 
@@ -54,7 +54,9 @@ def results_of(
         return dataclasses.replace(
             record,
             generation=generation.get(name),
-            activations=extremes(activations[name]) if name in activations else None,
+            activations=extremes(activations[name].moments.get(name, {}))
+            if name in activations
+            else None,
         )
 
     variants = {ORIGINAL: measured.original, **measured.variants}
@@ -125,7 +127,7 @@ def _scores(
     return measured, too_few(texts, measured.variants, experiment.resamples, units)
 
 
-def extremes(seen: Observation) -> schema.ActivationRecord:
+def extremes(seen: Mapping[Where, Moments]) -> schema.ActivationRecord:
     """The extremes of what was seen while a text was read; None where something was not finite.
 
     Args:
@@ -224,7 +226,12 @@ def unobserved(activations: Mapping[str, Observation]) -> list[str]:
     Args:
         activations: What was seen, by name of the model.
     """
-    seen = {_in_any_layer(site.name) for each in activations.values() for site, _, _ in each}
+    seen = {
+        _in_any_layer(where.site.name)
+        for each in activations.values()
+        for moments in each.moments.values()
+        for where in moments
+    }
     watched = {_in_any_layer(site) for each in activations.values() for site in each.sites}
     left_out = {place for each in activations.values() for place in each.unplaced}
     reading = {_in_any_layer(site) for site, phase in left_out if phase == "prefill"}

@@ -44,22 +44,18 @@ def _compiled_block(values: Any, start: Any, stop: Any, wide: Any) -> Callable[.
 
 
 @_compiled
-def power_sums(
-    values: NDArray[Any],
-    wide: NDArray[Any],
-    bounds: NDArray[Any],
-    powers: NDArray[Any],
-    ends: NDArray[Any],
-) -> None:
+def power_sums(values: NDArray[Any], wide: NDArray[Any], bounds: NDArray[Any]) -> NDArray[Any]:
     """Sums of x, x², x³ and x⁴ of stretches of some values, and their least and greatest value.
 
     Args:
         values: fp32, fp64, or bfloat16 as int16 [n].
         wide: Room for a block of integers, int32 or for fp64 int64 [`BLOCK`].
         bounds: Where each stretch starts and ends, at least one value further on [k, 2].
-        powers: Where the sums go, fp64 [k, 4].
-        ends: Where the bits of the least and the greatest value go, integers as in `wide` [k, 2].
+
+    Returns:
+        fp64 [k, 6]; where a value is NaN, so is the least value or the greatest.
     """
+    sums = np.zeros((len(bounds), 6))
     # The range is found among integers that are ordered as the values are: unlike the smaller of
     # two floats, of which one may be NaN, that of integers is one instruction for many of them.
     integer = wide.dtype.type
@@ -67,9 +63,9 @@ def power_sums(
     rest = integer(~(integer(-1) << sign))
     for k in range(len(bounds)):
         first, last = bounds[k]
-        bits = _block(values, first, first + 1, wide).view(wide.dtype)[0]
+        one_value = _block(values, first, first + 1, wide)
+        bits = one_value.view(wide.dtype)[0]
         low = high = integer(bits ^ ((bits >> sign) & rest))
-        powers[k] = 0
         for start in range(first, last, BLOCK):
             # Indices that start at 0 cannot be negative. Of others each might count from the end,
             # and values would be fetched one by one.
@@ -86,12 +82,13 @@ def power_sums(
                 place = integer(order[i] ^ ((order[i] >> sign) & rest))
                 low = min(low, place)
                 high = max(high, place)
-            powers[k, 0] += one
-            powers[k, 1] += two
-            powers[k, 2] += three
-            powers[k, 3] += four
-        ends[k, 0] = low ^ ((low >> sign) & rest)
-        ends[k, 1] = high ^ ((high >> sign) & rest)
+            sums[k, 0] += one
+            sums[k, 1] += two
+            sums[k, 2] += three
+            sums[k, 3] += four
+        wide[0], wide[1] = low ^ ((low >> sign) & rest), high ^ ((high >> sign) & rest)
+        sums[k, 4:] = wide[:2].view(one_value.dtype)
+    return sums
 
 
 @_compiled

@@ -4,7 +4,8 @@ from harness.probes.massive import Massive
 from harness.probes.measuring import measure
 from harness.probes.moments import Moments, Thresholds
 from harness.probes.nonfinite import first_nonfinite
-from harness.probes.observer import Observation, Observer, Seen
+from harness.probes.observation import Observation, Where
+from harness.probes.observer import Observer
 from harness.probes.sites import RESIDUAL, Site, Sites
 
 __all__ = [
@@ -13,10 +14,10 @@ __all__ = [
     "Moments",
     "Observation",
     "Observer",
-    "Seen",
     "Site",
     "Sites",
     "Thresholds",
+    "Where",
     "first_nonfinite",
     "measure",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.probes.measuring import count
+from harness.probes.reading import count, widened
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Massive:
         Args:
             text: Hidden states [n, D] of one text.
         """
-        narrow = text.dtype in (torch.float16, torch.bfloat16)
-        magnitudes = (text.float() if narrow else text).abs().flatten()
+        magnitudes = widened(text).abs().flatten()
         half = (len(magnitudes) + 1) // 2
 
         def massive(magnitude: Tensor) -> bool:

@@ -1,11 +1,11 @@
-"""Which rows of a module's output belong to which position of a text.
+"""Which rows of a module's output belong to whom, and to which position of a text.
 
 Legend: B rows of T tokens, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.probes.parts import Parts, Stretches, stretches
+from harness.probes.parts import Parts
 
 Part = Literal["first", "rest"]
 """The first position of each text, where massive activations live, or all others."""
@@ -29,26 +29,40 @@ class Positions:
     """The tokens of a batch that a forward pass sees, padding left out.
 
     Attributes:
+        owners: Name of the model that each row belongs to.
         spans: Where the tokens of each row lie, (start, stop); equal where it has none.
         length: Number of columns, T.
         begins: Whether a span starts with the first token of its text; not so when text is
             continued token by token.
     """
 
+    owners: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]
     length: int
     begins: bool = True
 
     @classmethod
-    def of_mask(cls, mask: Tensor) -> Positions:
-        """Positions from an attention mask [B, T]: 1 for tokens, which lie side by side, else 0."""
+    def of_mask(cls, mask: Tensor, owners: str | Sequence[str]) -> Positions:
+        """Positions from an attention mask.
+
+        Args:
+            mask: 1 for tokens, which lie side by side, else 0 [B, T].
+            owners: Name of the model that each row belongs to; one name stands for all rows.
+
+        Raises:
+            ValueError: If there are not as many owners as rows.
+        """
+        mask = mask.cpu()
+        rows, length = mask.shape
+        owners = (owners,) * rows if isinstance(owners, str) else tuple(owners)
+        if len(owners) != rows:
+            raise ValueError(f"{len(owners)} owners of {rows} rows")
         lengths = mask.sum(1)
         starts = torch.where(lengths > 0, mask.to(torch.uint8).argmax(1), 0)
         spans = zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
-        return cls(tuple(spans), mask.shape[1])
+        return cls(owners, tuple(spans), length)
 
-    @classmethod
-    def of_last(cls, alive: Tensor, length: int) -> Positions:
+    def last(self, alive: Tensor, length: int) -> Positions:
         """The last position of each row that goes on: one step of generation.
 
         Args:
@@ -56,9 +70,9 @@ class Positions:
             length: Number of columns, 1 where a cache holds those before.
         """
         spans = ((length - 1, length) if going else (0, 0) for going in alive.tolist())
-        return cls(tuple(spans), length, begins=False)
+        return Positions(self.owners, tuple(spans), length, begins=False)
 
-    def placed(self, output: Tensor) -> Tensor | None:
+    def by_token(self, output: Tensor) -> Tensor | None:
         """A module's output by row and token, [B, T, D].
 
         Args:
@@ -82,22 +96,21 @@ class Positions:
             return output.reshape(rows, self.length, -1)
         return None
 
-    def texts(self, placed: Tensor) -> Iterator[Tensor]:
-        """All values of each row that has tokens, one matrix [n, D] a row."""
+    def texts(self, values: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The owner of each row that has tokens, and its values [n, D], of those by token."""
         for row, (start, stop) in enumerate(self.spans):
             if stop > start:
-                yield placed[row, start:stop]
+                yield self.owners[row], values[row, start:stop]
 
     @cached_property
-    def parts(self) -> Parts:
-        """The rows [B * T] of the first positions and of the rest, in the order of `PARTS`."""
-        first = ((start, min(start + 1, stop)) for start, stop in self.spans if self.begins)
-        rest = ((start + int(self.begins), stop) for start, stop in self.spans)
-        return Parts([self._stretches(first), self._stretches(rest)])
-
-    def _stretches(self, spans: Iterable[tuple[int, int]]) -> Stretches:
-        shifted = (
-            (row * self.length + start, row * self.length + stop)
-            for row, (start, stop) in enumerate(spans)
-        )
-        return stretches(shifted, _ROWS)
+    def parts(self) -> Parts[tuple[str, Part]]:
+        """Of each owner the rows [B * T] of the first positions and of the rest."""
+        spans: dict[tuple[str, Part], list[tuple[int, int]]] = {
+            (owner, part): [] for owner in dict.fromkeys(self.owners) for part in PARTS
+        }
+        for row, (owner, span) in enumerate(zip(self.owners, self.spans, strict=True)):
+            start, stop = (row * self.length + place for place in span)
+            second = min(start + 1, stop) if self.begins else start
+            spans[owner, "first"].append((start, second))
+            spans[owner, "rest"].append((second, stop))
+        return Parts(spans, _ROWS)

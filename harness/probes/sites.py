@@ -75,16 +75,14 @@ class Sites:
                 _check_matches(key, pattern, modules, list(modules))
         stack = decoder_blocks(model)
         head = getattr(model, "get_output_embeddings", lambda: None)()
+        everywhere = (Site(name, *kind_and_layer(name, stack)) for name in modules)
         sites = [
-            Site(name, *place(name, stack))
-            for name, module in modules.items()
-            if module is not head
-            and (
-                place(name, stack)[0] == RESIDUAL
-                or any(_matches(self.types, cls) for cls in classes[name])
-            )
-            and _matches(self.include, name)
-            and not _matches(self.exclude, name)
+            site
+            for site in everywhere
+            if modules[site.name] is not head
+            and (site.kind == RESIDUAL or any(_matches(self.types, c) for c in classes[site.name]))
+            and _matches(self.include, site.name)
+            and not _matches(self.exclude, site.name)
         ]
         if not sites:
             key, value = ("exclude", self.exclude) if self.exclude else ("include", self.include)
@@ -108,7 +106,7 @@ def decoder_blocks(model: nn.Module) -> str:
     return max(text or lists, key=lambda name: len(lists[name]), default="")
 
 
-def place(name: str, stack: str) -> tuple[str, int | None]:
+def kind_and_layer(name: str, stack: str) -> tuple[str, int | None]:
     """Kind and layer of a module or parameter; see `Site`.
 
     Args:

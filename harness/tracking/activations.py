@@ -13,7 +13,7 @@ from harness.outliers import unique_parameters
 from harness.outliers.criteria import check_positive
 from harness.outliers.variants import ORIGINAL
 from harness.probes import Massive, Moments, Observation, Observer, Site, Sites, Thresholds, measure
-from harness.probes.sites import decoder_blocks, place
+from harness.probes.sites import decoder_blocks, kind_and_layer
 from harness.results import schema
 from harness.tracking.logger import run_loggers
 from harness.tracking.tables import ACTIVATION_KEYS, WEIGHT_KEYS, MomentsTable
@@ -190,8 +190,8 @@ class ActivationStatistics(Callback):
             total = self.totals.setdefault(variant, Observation())
             total.sites |= observation.sites
             total.unplaced |= observation.unplaced
-            for seen, moments in observation.items() if counts else ():
-                total.add(seen, moments)
+            for where, moments in observation.moments[variant].items() if counts else ():
+                total.add(variant, where, moments)
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end
@@ -212,9 +212,9 @@ class ActivationStatistics(Callback):
     def _keep(self, trainer: Trainer, experiment: OutlierExperiment, step: int) -> None:
         self._next = max(self._next, self._offset + step + 1)
         for variant, observation in experiment.observed.items():
-            for seen, moments in observation.items():
+            seen = observation.moments[variant]
+            for (site, phase, part), moments in seen.items():
                 if self._activations is not None:
-                    site, phase, part = seen
                     keys = (
                         self._offset + step,
                         variant,
@@ -226,12 +226,12 @@ class ActivationStatistics(Callback):
                     )
                     self._activations.add(keys, moments)
             for logger in run_loggers(trainer):
-                logger.scalars(variant, activation_tags(observation, self._layers), step)
+                logger.scalars(variant, activation_tags(seen, self._layers), step)
 
     def _of_weights(self, experiment: OutlierExperiment) -> dict[Site, Moments]:
         stack = decoder_blocks(experiment.model)
         return {
-            Site(name, *place(name, stack)): measure(
+            Site(name, *kind_and_layer(name, stack)): measure(
                 weight.reshape(1, -1) if weight.ndim < 2 else weight.flatten(1), self.thresholds
             )
             for name, weight in unique_parameters(experiment.model).items()

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from harness.probes import RESIDUAL, Moments, Seen, Site
+from harness.probes import RESIDUAL, Moments, Site, Where
 
 MOST_TAGS = 300
 """More tags than this are slow to browse; everything is in ``activations.parquet``."""
@@ -30,7 +30,7 @@ def layers_shown(sites: Iterable[Site]) -> set[int]:
     return {layers[round(k * (len(layers) - 1) / last)] for k in range(max(1, room))}
 
 
-def activation_tags(seen: Mapping[Seen, Moments], layers: set[int]) -> dict[str, float]:
+def activation_tags(seen: Mapping[Where, Moments], layers: set[int]) -> dict[str, float]:
     """Scalars of one step.
 
     The first position of a text is kept out of all but ``max_abs_first`` and ``massive``: it often

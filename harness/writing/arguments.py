@@ -167,7 +167,7 @@ def rehearse(model: PreTrainedModel, arguments: Mapping[str, Any], key: str, val
                 seed=0,
                 end_ids=end_ids,
                 pad_id=0,
-                watch=lambda _: observer.generating(mask, end_ids),
+                watch=lambda _: observer.generating(mask, end_ids, "original"),
             )
     except Exception as error:  # which may be of any kind
         why = shorten(first_line(error), 300, placeholder=" ...")

@@ -8,7 +8,7 @@ import pytest
 
 from harness.evaluation.caveats import too_few
 from harness.evaluation.records import extremes, unobserved
-from harness.probes import RESIDUAL, Moments, Observation, Seen, Site
+from harness.probes import RESIDUAL, Moments, Observation, Site, Where
 from harness.results.schema import EditRecord, VariantRecord, VersusControl, VersusOriginal
 
 
@@ -17,7 +17,7 @@ def observation(*left_out: tuple[str, str], called: tuple[str, ...] = ()) -> Obs
     seen.sites = frozenset({"h.0.up", "h.1.up", "h.0.dt", "h.1.dt"})
     seen.unplaced = set(left_out)  # type: ignore[arg-type]
     for name in called:
-        seen.add(Seen(Site(name, "up", 0), "prefill", "rest"), Moments(count=1))
+        seen.add("original", Where(Site(name, "up", 0), "prefill", "rest"), Moments(count=1))
     return seen
 
 
@@ -48,11 +48,11 @@ def test_nothing_is_said_where_all_are_observed() -> None:
     assert unobserved({}) == []
 
 
-def seen_at(**moments: Moments) -> Observation:
-    seen = Observation()
+def seen_at(**moments: Moments) -> dict[Where, Moments]:
+    seen = {}
     for number, (kind, values) in enumerate(moments.items()):
         for phase, part in (("prefill", "first"), ("prefill", "rest"), ("decode", "rest")):
-            seen.add(Seen(Site(f"{number}", kind, 0), phase, part), values)  # type: ignore[arg-type]
+            seen[Where(Site(f"{number}", kind, 0), phase, part)] = values  # type: ignore[arg-type]
     return seen
 
 

@@ -19,13 +19,12 @@ from harness.scoring.tokens import Predictions, token_kl
 
 FLOATS, ROWS, HALVES = types.float32[::1], types.float32[:, ::1], types.int16[::1]
 ROOM, PLACES = types.int32[::1], types.int64[:, ::1]
-SUMS, ENDS = types.float64[:, ::1], types.int32[:, ::1]
 THRESHOLDS = (types.float64,) * 3
 
 # What each is compiled for where a model computes in fp32, or in bfloat16.
 LOOPS = {
-    "power_sums": (probes.power_sums, (FLOATS, ROOM, PLACES, SUMS, ENDS)),
-    "power_sums_bf16": (probes.power_sums, (HALVES, ROOM, PLACES, SUMS, ENDS)),
+    "power_sums": (probes.power_sums, (FLOATS, ROOM, PLACES)),
+    "power_sums_bf16": (probes.power_sums, (HALVES, ROOM, PLACES)),
     "count_outside": (probes.count_outside, (FLOATS, ROOM, PLACES, *THRESHOLDS)),
     "count_outside_bf16": (probes.count_outside, (HALVES, ROOM, PLACES, *THRESHOLDS)),
     "exponential_sums": (scoring.exponential_sums, (ROWS, FLOATS, FLOATS)),

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from harness.kernels import moments as kernels
 from harness.probes import Moments, Thresholds, measure
-from harness.probes.measuring import (
-    _count_outside,
-    by_kernel,
-    by_operations,
-    measure_parts,
+from harness.probes.measuring import measure_parts
+from harness.probes.parts import Parts, Stretches
+from harness.probes.reading import (
+    count_outside,
     outside_by_operations,
+    power_sums,
+    sums_by_operations,
 )
-from harness.probes.parts import Parts, stretches
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 CLOSE = {"mean", "rms", "std", "kurtosis"}
@@ -30,6 +30,10 @@ T = Thresholds(6.0, 6.0)
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def in_threes(values: Tensor) -> Stretches:
+    return Parts({"all": [(0, len(values))]}, 3).stretches
 
 
 def naive(values: Tensor, thresholds: Thresholds) -> dict[str, float]:
@@ -230,14 +234,15 @@ def test_parts_of_the_rows(dtype: torch.dtype, offset: float) -> None:
     thresholds = Thresholds(10.0, 1.5)
     for seed in range(40):
         draw = np.random.default_rng(seed)
-        bounds = np.sort(draw.choice(201, 8, replace=False)).reshape(-1, 2)
-        nothing = bounds[:0]
-        parts = [nothing, bounds[::2], nothing, bounds[1::2], nothing]
-        found = measure_parts(values, Parts(parts), thresholds)
-        for part, moments in zip(parts[1::2], found[1::2], strict=True):
-            rows = torch.cat([values[start:stop] for start, stop in part])
+        bounds = np.sort(draw.choice(201, 8, replace=False)).reshape(-1, 2).tolist()
+        spans = {"none": [], "even": bounds[::2], "empty": [(3, 3)], "odd": bounds[1::2]}
+        found = measure_parts(values, Parts(spans, 17), thresholds)
+        assert list(found) == ["even", "odd"]
+        for part, moments in found.items():
+            rows = torch.cat([values[start:stop] for start, stop in spans[part]])
             compare(moments, naive(rows, thresholds))
-        assert found[::2] == [Moments()] * 3
+            alone = measure_parts(values, Parts({0: spans[part]}, 17), thresholds)
+            assert repr(alone[0]) == repr(moments)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -249,9 +254,9 @@ def test_what_runs_on_accelerators_finds_what_compiled_loops_do(
     values = (1 + normal(*shape)).to(dtype)
     values[0, 0] *= -1
     values[-1, shape[1] // 2] = value
-    part = stretches([(0, len(values))], 3)
-    powers, ranges = by_operations(values, part)
-    powers_too, ranges_too = by_kernel(values, part)
+    part = in_threes(values)
+    powers, ranges = np.split(sums_by_operations(values, part), [4], 1)
+    powers_too, ranges_too = np.split(power_sums(values, part), [4], 1)
     assert np.array_equal(np.isnan(ranges).any(1), np.isnan(ranges_too).any(1))
     sound = ~np.isnan(ranges).any(1)
     assert np.array_equal(ranges[sound], ranges_too[sound])
@@ -263,7 +268,7 @@ def test_what_runs_on_accelerators_finds_what_compiled_loops_do(
     assert (np.abs(powers[finite] - powers_too[finite]) <= bound).all()
     assert np.array_equal(np.isnan(powers), np.isnan(powers_too))
     thresholds = (1.5, 1.0, 1.25)
-    assert outside_by_operations(values, part, *thresholds) == _count_outside(
+    assert outside_by_operations(values, part, *thresholds) == count_outside(
         values, part, *thresholds
     )
 
@@ -273,11 +278,11 @@ def test_what_runs_on_accelerators_finds_what_compiled_loops_do(
 def test_bfloat16_is_read_as_it_lies(shape: tuple[int, int], value: float) -> None:
     values = (1 + normal(*shape)).bfloat16()
     values[-1, shape[1] // 2] = value
-    part = stretches([(0, len(values))], 3)
-    for found, wide in zip(by_kernel(values, part), by_kernel(values.float(), part), strict=True):
-        assert np.array_equal(found, wide, equal_nan=True)
+    part = in_threes(values)
+    wide = power_sums(values.float(), part)
+    assert np.array_equal(power_sums(values, part), wide, equal_nan=True)
     thresholds = (1.5, 1.0, 1.25)
-    assert _count_outside(values, part, *thresholds) == _count_outside(
+    assert count_outside(values, part, *thresholds) == count_outside(
         values.float(), part, *thresholds
     )
 
@@ -288,29 +293,30 @@ def test_the_loops_mean_uncompiled_what_they_do_compiled(
 ) -> None:
     values, part = (1 + normal(7, 300)).to(dtype), np.array([[0, 1], [1, 5], [6, 7]])
     thresholds = (1.5, 1.0, 1.25)
-    powers, ranges = by_kernel(values, part)
-    outside = _count_outside(values, part, *thresholds)
+    sums = power_sums(values, part)
+    outside = count_outside(values, part, *thresholds)
     for name in ("power_sums", "count_outside"):
         monkeypatch.setattr(kernels, name, getattr(kernels, name).py_func)
-    naive, same = by_kernel(values, part)
-    assert np.allclose(powers, naive, rtol=1e-5 if dtype != torch.float64 else 1e-12)
-    assert np.array_equal(ranges, same)
-    assert _count_outside(values, part, *thresholds) == outside
+    uncompiled = power_sums(values, part)
+    rtol = 1e-5 if dtype != torch.float64 else 1e-12
+    assert np.allclose(sums[:, :4], uncompiled[:, :4], rtol=rtol)
+    assert np.array_equal(sums[:, 4:], uncompiled[:, 4:])
+    assert count_outside(values, part, *thresholds) == outside
 
 
 def test_sums_in_blocks_lose_less_than_sums_in_one() -> None:
     # Equal values are rounded the same way over and over again.
     values = torch.full((1, 2**22), 1.1)
-    (total, squares, _, _), _ = (found[0] for found in by_kernel(values, np.array([[0, 1]])))
+    total, squares = power_sums(values, np.array([[0, 1]]))[0, :2]
     assert total == pytest.approx(float(values.double().sum()), rel=3e-5)
     assert squares == pytest.approx(float(values.double().square().sum()), rel=3e-5)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_no_part_has_anything(dtype: torch.dtype) -> None:
-    nothing = [stretches([], 64), stretches([(0, 0)], 64)]
-    assert measure_parts(normal(3, 2).to(dtype), Parts(nothing), T) == [Moments(), Moments()]
-    assert measure_parts(normal(3, 2).to(dtype), Parts([]), T) == []
+    nothing = Parts({"none": [], "empty": [(0, 0)]}, 64)
+    assert measure_parts(normal(3, 2).to(dtype), nothing, T) == {}
+    assert measure_parts(normal(3, 0).to(dtype), Parts({"all": [(0, 3)]}, 64), T) == {}
 
 
 def test_gradients_are_left_alone() -> None:

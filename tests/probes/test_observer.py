@@ -23,9 +23,9 @@ from harness.probes import (
     Moments,
     Observation,
     Observer,
-    Seen,
     Sites,
     Thresholds,
+    Where,
 )
 from tests.models.families import ALL, model_of
 from tests.tiny import FAMILIES, tiny_model
@@ -34,6 +34,7 @@ from tests.tiny import FAMILIES, tiny_model
 THRESHOLDS = Thresholds(0.5, 2.0)
 MASSIVE = Massive(0.5, 3.0)
 PAD = 258
+MODEL = "original"
 LENGTHS = (12, 7, 1, 12, 4)
 
 
@@ -118,18 +119,26 @@ class Naive:
 Reference = dict[tuple[str, str, str], Naive]
 
 
-def check(seen: Observation, reference: Reference, model: nn.Module, rel: float, off: int) -> None:
+def check(
+    seen: Observation,
+    reference: Reference,
+    model: nn.Module,
+    rel: float,
+    off: int,
+    owner: str = MODEL,
+) -> None:
     """Compares everything: figures to a relative error, counts of outliers to within a few."""
+    found = seen.moments[owner]
     sites = Sites().find(model)
     text_sites = {site.name for site in sites if "vision" not in site.name}
     text_sites.discard("model.multi_modal_projector.mm_soft_emb_norm")
-    assert {key.site.name for key in seen} == text_sites
-    assert {key.site for key in seen} <= set(sites)
-    assert {(key.site.name, key.phase, key.part) for key in seen} == {
+    assert {key.site.name for key in found} == text_sites
+    assert {key.site for key in found} <= set(sites)
+    assert {(key.site.name, key.phase, key.part) for key in found} == {
         key for key in reference if key[0] in text_sites
     }
     assert not seen.unplaced
-    for key, moments in seen.items():
+    for key, moments in found.items():
         expected = reference[key.site.name, key.phase, key.part].figures()
         if key.site.kind != RESIDUAL:
             expected["massive"] = 0
@@ -143,12 +152,14 @@ def check(seen: Observation, reference: Reference, model: nn.Module, rel: float,
             else:
                 want = pytest.approx(value, rel=rel)
             assert getattr(moments, name) == want, (key, name)
-    totals = Moments.sum(seen.values())
+    totals = Moments.sum(found.values())
     assert min(totals.beyond, totals.beyond_sigmas, totals.massive) > 10
 
 
-def reference_of(outputs: Mapping[str, Tensor], mask: Tensor) -> Reference:
-    """One forward pass over a padded batch."""
+def reference_of(
+    outputs: Mapping[str, Tensor], mask: Tensor, of: Collection[int] | None = None
+) -> Reference:
+    """One forward pass over a padded batch, all of its rows or some."""
     rows, length = mask.shape
     result: Reference = defaultdict(Naive)
     for name, output in outputs.items():
@@ -156,7 +167,7 @@ def reference_of(outputs: Mapping[str, Tensor], mask: Tensor) -> Reference:
             continue
         hidden = by_token(name, output, rows, length)
         parts: dict[str, list[np.ndarray]] = {"first": [], "rest": []}
-        for row in range(rows):
+        for row in range(rows) if of is None else of:
             text = hidden[row][mask[row].bool().numpy()]
             flags = massive_flags(text)
             for part, where in (("first", slice(0, 1)), ("rest", slice(1, None))):
@@ -176,7 +187,7 @@ def test_every_site_against_stored_activations(family: str, side: str) -> None:
     model = model_of(family)
     ids, mask = batch_of(*LENGTHS, side=side)
     with torch.inference_mode():
-        with observer_of(model).watching(mask) as seen:
+        with observer_of(model).watching(mask, MODEL) as seen:
             model(ids, attention_mask=mask)
         with stored(model) as outputs:
             model(ids, attention_mask=mask)
@@ -188,7 +199,7 @@ def test_other_types(dtype: torch.dtype) -> None:
     model = model_of("llama", dtype)
     ids, mask = batch_of(*LENGTHS)
     with torch.inference_mode():
-        with observer_of(model).watching(mask) as seen:
+        with observer_of(model).watching(mask, MODEL) as seen:
             model(ids, attention_mask=mask)
         with stored(model) as outputs:
             model(ids, attention_mask=mask)
@@ -201,13 +212,13 @@ def test_what_stands_in_the_padding_does_not_matter(family: str) -> None:
     ids, mask = batch_of(*LENGTHS)
     model.get_input_embeddings().weight.data[PAD] *= 1000
     with torch.inference_mode():
-        with observer_of(model).watching(mask) as padded:
+        with observer_of(model).watching(mask, MODEL) as padded:
             model(ids, attention_mask=mask)
-        with observer_of(model).watching(mask) as filled:
+        with observer_of(model).watching(mask, MODEL) as filled:
             model(torch.where(mask == 1, ids, 7), attention_mask=mask)
-    assert padded.keys() == filled.keys()
-    for key, moments in padded.items():
-        assert vars(moments) == pytest.approx(vars(filled[key]), rel=1e-5)
+    assert padded.moments[MODEL].keys() == filled.moments[MODEL].keys()
+    for key, moments in padded.moments[MODEL].items():
+        assert vars(moments) == pytest.approx(vars(filled.moments[MODEL][key]), rel=1e-5)
 
 
 def test_passes_in_one_block_add_up() -> None:
@@ -215,12 +226,14 @@ def test_passes_in_one_block_add_up() -> None:
     ids, mask = batch_of(*LENGTHS)
     observer = observer_of(model)
     with torch.inference_mode():
-        with observer.watching(mask) as once:
+        with observer.watching(mask, MODEL) as once:
             model(ids, attention_mask=mask)
-        with observer.watching(mask) as twice:
+        with observer.watching(mask, MODEL) as twice:
             model(ids, attention_mask=mask)
             model(ids, attention_mask=mask)
-    assert twice == {key: moments + moments for key, moments in once.items()}
+    assert twice.moments == {
+        MODEL: {key: moments + moments for key, moments in once.moments[MODEL].items()}
+    }
 
 
 def test_thresholds_unless_told_otherwise() -> None:
@@ -236,9 +249,9 @@ def test_a_text_with_nan_does_not_hide_the_massive_of_others() -> None:
     block = Sites(types=[], include=["model.layers.0"])
     for rows in (slice(0, 2), slice(1, 2)):
         mask = torch.ones_like(ids[rows])
-        with torch.inference_mode(), observer_of(model, block).watching(mask) as seen:
+        with torch.inference_mode(), observer_of(model, block).watching(mask, MODEL) as seen:
             model(ids[rows], attention_mask=mask)
-        (first,) = (m.massive for key, m in seen.items() if key.part == "first")
+        (first,) = (m.massive for key, m in seen.moments[MODEL].items() if key.part == "first")
         if rows.start == 0:
             beside = first
     assert beside == first > 0
@@ -259,10 +272,10 @@ class Pooled(nn.Module):
 def test_what_has_no_place_in_the_text_is_left_out_and_named() -> None:
     model = Pooled()
     mask = torch.ones(2, 3, dtype=torch.int64)
-    with observer_of(model).watching(mask) as seen:
+    with observer_of(model).watching(mask, MODEL) as seen:
         model(torch.ones(2, 3, 4))
     assert seen.unplaced == {("pool", "prefill")}
-    assert {key.site.name for key in seen} == {"each"}
+    assert {key.site.name for key in seen.moments[MODEL]} == {"each"}
 
 
 # -- observing changes nothing -----------------------------------------------------------------
@@ -281,10 +294,10 @@ def test_outputs_are_the_same_bits(family: str, dtype: torch.dtype) -> None:
     ids, mask = batch_of(*LENGTHS)
     with torch.inference_mode():
         before = model(ids, attention_mask=mask).logits
-        with observer_of(model).watching(mask) as seen:
+        with observer_of(model).watching(mask, MODEL) as seen:
             during = model(ids, attention_mask=mask).logits
         after = model(ids, attention_mask=mask).logits
-    assert seen
+    assert seen.moments[MODEL]
     assert torch.equal(before, during)
     assert torch.equal(before, after)
     assert hooks(model) == 0
@@ -298,9 +311,9 @@ def test_gradients_are_the_same_bits(family: str) -> None:
     for observed in (False, True):
         model.zero_grad()
         if observed:
-            with observer_of(model).watching(mask) as seen:
+            with observer_of(model).watching(mask, MODEL) as seen:
                 logits = model(ids, attention_mask=mask).logits
-            assert seen
+            assert seen.moments[MODEL]
         else:
             logits = model(ids, attention_mask=mask).logits
         logits[mask == 1].square().mean().backward()
@@ -313,9 +326,9 @@ def test_generations_are_the_same(family: str) -> None:
     model = model_of(family)
     ids, mask = batch_of(5, 9, side="left")
     before = generate(model, ids, mask, {257})
-    with observer_of(model).generating(mask, {257}) as seen:
+    with observer_of(model).generating(mask, {257}, MODEL) as seen:
         during = generate(model, ids, mask, {257})
-    assert seen
+    assert seen.moments[MODEL]
     assert torch.equal(before, during)
     assert hooks(model) == 0
 
@@ -334,7 +347,11 @@ def test_no_hook_is_left_after_an_error(error: type[BaseException], way: str) ->
 
     model.model.layers[1].mlp.forward = broken
     with pytest.raises(error):  # noqa: PT012, SIM117
-        with observer.watching(mask) if way == "watching" else observer.generating(mask, {257}):
+        with (
+            observer.watching(mask, MODEL)
+            if way == "watching"
+            else observer.generating(mask, {257}, MODEL)
+        ):
             if way == "watching":
                 model(ids, attention_mask=mask)
             else:
@@ -347,7 +364,7 @@ def test_no_hook_is_left_where_one_cannot_be_set() -> None:
     model = tiny_model("llama")
     observer = observer_of(model)
     del model.model.layers[1].mlp.down_proj
-    with pytest.raises(AttributeError), observer.watching(torch.ones(1, 1)):
+    with pytest.raises(AttributeError), observer.watching(torch.ones(1, 1), MODEL):
         raise AssertionError
     assert hooks(model) == 0
 
@@ -388,9 +405,9 @@ def test_compiled_models_are_refused(
     observer = observer_of(model)
     with pytest.raises(ConfigError, match=f"^activations.enabled=True: {name} is compiled"):  # noqa: SIM117
         with (
-            observer.watching(torch.ones(1, 1))
+            observer.watching(torch.ones(1, 1), MODEL)
             if way == "watching"
-            else observer.generating(torch.ones(1, 1), ())
+            else observer.generating(torch.ones(1, 1), (), MODEL)
         ):
             raise AssertionError
     assert hooks(model) == 0
@@ -472,7 +489,7 @@ def test_generation_against_each_text_alone(family: str) -> None:
     model = tiny_model(family)
     ids, mask = batch_of(5, 9, 2, 9, 14, side="left")
     end_ids = ends_that_differ(model, ids, mask)
-    with observer_of(model).generating(mask, end_ids) as seen:
+    with observer_of(model).generating(mask, end_ids, MODEL) as seen:
         sequences = generate(model, ids, mask, end_ids)
     reference, lengths = alone(model, ids, mask, sequences, end_ids)
     check(seen, reference, model, rel=1e-4, off=2)
@@ -480,7 +497,7 @@ def test_generation_against_each_text_alone(family: str) -> None:
     features = model.config.hidden_size
     counts = {
         (key.phase, key.part): moments.count / features
-        for key, moments in seen.items()
+        for key, moments in seen.moments[MODEL].items()
         if key.site.kind == RESIDUAL and key.site.layer == 0
     }
     assert counts == {
@@ -499,16 +516,18 @@ def test_what_is_made_again_of_a_cached_latent_is_no_new_token() -> None:
     torch.manual_seed(0)
     model = DeepseekV3ForCausalLM(config).eval()
     ids, mask = batch_of(5, 9, 2, side="left")
-    with observer_of(model).generating(mask, {259}) as seen:
+    with observer_of(model).generating(mask, {259}, MODEL) as seen:
         generate(model, ids, mask, {259})
     remade = {f"model.layers.{layer}.self_attn.kv_b_proj" for layer in (0, 1)}
     assert seen.unplaced == {(name, "decode") for name in remade}
     linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-    counted = {k.site.name: m.count for k, m in seen.items() if k.phase == "decode"}
+    counted = {k.site.name: m.count for k, m in seen.moments[MODEL].items() if k.phase == "decode"}
     for name in linear.keys() & counted.keys():
         assert counted[name] == len(ids) * (NEW - 1) * linear[name].out_features
     assert not remade & counted.keys()
-    read = {k.site.name: m.count for k, m in seen.items() if k[1:] == ("prefill", "rest")}
+    read = {
+        k.site.name: m.count for k, m in seen.moments[MODEL].items() if k[1:] == ("prefill", "rest")
+    }
     assert remade <= read.keys()
     for name in remade:
         assert read[name] == (int(mask.sum()) - len(ids)) * linear[name].out_features
@@ -520,7 +539,7 @@ def test_prompts_without_padding(handed: str, rows: int) -> None:
     """`generate` then hands the model no mask at all."""
     model = tiny_model("llama")
     ids, mask = batch_of(*[6] * rows)
-    with observer_of(model).generating(mask, {257}) as seen:
+    with observer_of(model).generating(mask, {257}, MODEL) as seen:
         sequences = generate(model, ids, mask if handed == "mask" else None, {257})
     reference, _ = alone(model, ids, mask, sequences, {257})
     check(seen, reference, model, rel=1e-4, off=2)
@@ -530,7 +549,7 @@ def test_without_a_cache() -> None:
     model = tiny_model("llama")
     ids, mask = batch_of(5, 9, 2, 9, 14, side="left")
     end_ids = ends_that_differ(model, ids, mask)
-    with observer_of(model).generating(mask, end_ids) as seen:
+    with observer_of(model).generating(mask, end_ids, MODEL) as seen:
         sequences = generate(model, ids, mask, end_ids, use_cache=False)
     check(seen, alone(model, ids, mask, sequences, end_ids)[0], model, rel=1e-4, off=2)
 
@@ -541,7 +560,7 @@ def test_prompts_that_hold_an_end() -> None:
     ids, mask = batch_of(5, 9, 7, side="left")
     end_ids = ends_that_differ(model, ids, mask) | {257}
     ids[0, -1] = ids[1, 3] = 257
-    with observer_of(model).generating(mask, end_ids) as seen:
+    with observer_of(model).generating(mask, end_ids, MODEL) as seen:
         sequences = generate(model, ids, mask, end_ids)
     check(seen, alone(model, ids, mask, sequences, end_ids)[0], model, rel=1e-4, off=2)
 
@@ -549,9 +568,12 @@ def test_prompts_that_hold_an_end() -> None:
 def test_the_last_token_is_never_fed() -> None:
     model = tiny_model("llama")
     ids, mask = batch_of(5, 9, side="left")
-    with observer_of(model).generating(mask, {257}) as seen:
+    with observer_of(model).generating(mask, {257}, MODEL) as seen:
         generate(model, ids, mask, {257}, max_new_tokens=1)
-    assert {(key.phase, key.part) for key in seen} == {("prefill", "first"), ("prefill", "rest")}
+    assert {(key.phase, key.part) for key in seen.moments[MODEL]} == {
+        ("prefill", "first"),
+        ("prefill", "rest"),
+    }
 
 
 def test_an_observation_begins_anew() -> None:
@@ -560,8 +582,8 @@ def test_an_observation_begins_anew() -> None:
     observer = observer_of(model)
     found = []
     for _ in range(2):
-        with observer.generating(mask, {257}) as seen:
+        with observer.generating(mask, {257}, MODEL) as seen:
             generate(model, ids, mask, {257})
         found.append(seen)
     assert found[0] == found[1]
-    assert all(isinstance(key, Seen) for key in found[0])
+    assert all(isinstance(key, Where) for key in found[0].moments[MODEL])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from harness.probes.positions import PARTS, Part, Positions
+
+OWNER = "original"
 
 # Rows of tokens (1) and padding (0), all of one length.
 MASKS = {
@@ -31,47 +36,60 @@ def numbered(mask: Tensor, features: int) -> Tensor:
     return torch.arange(count, dtype=torch.float64).reshape(*mask.shape, features)
 
 
-def values(positions: Positions, placed: Tensor, name: Part) -> list[float]:
-    found: list[float] = []
+def values(positions: Positions, by_token: Tensor) -> dict[tuple[str, Part], list[float]]:
+    found: dict[tuple[str, Part], list[float]] = {}
     parts = positions.parts
-    assert len(parts) == len(PARTS)
-    for number, where, rows in parts.filled:
-        if PARTS[number] == name:
-            assert rows == sum(stop - start for start, stop in parts.stretches[where])
-            for start, stop in parts.stretches[where]:
-                assert stop > start
-                found += placed.flatten(0, 1)[start:stop].flatten().tolist()
+    assert (parts.stretches[:, 0] < parts.stretches[:, 1]).all()
+    for key, where, rows in parts.filled:
+        stretches = parts.stretches[where]
+        assert rows == sum(stop - start for start, stop in stretches)
+        cut = [by_token.flatten(0, 1)[start:stop].flatten() for start, stop in stretches]
+        found[key] = torch.cat(cut).tolist()
     return found
 
 
-def expected(mask: Tensor, hidden: Tensor) -> dict[Part, list[float]]:
-    parts: dict[Part, list[float]] = {"first": [], "rest": []}
-    for row in range(len(mask)):
+def expected(
+    mask: Tensor, owners: Sequence[str], hidden: Tensor
+) -> dict[tuple[str, Part], list[float]]:
+    parts: dict[tuple[str, Part], list[float]] = defaultdict(list)
+    for row, owner in enumerate(owners):
         seen = False
         for place in range(mask.shape[1]):
             if mask[row, place]:
-                parts["rest" if seen else "first"] += hidden[row, place].tolist()
+                parts[owner, "rest" if seen else "first"] += hidden[row, place].tolist()
                 seen = True
     return parts
 
 
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("features", [1, 3])
-def test_every_value_once(name: str, features: int) -> None:
+@pytest.mark.parametrize("owners", ["aaaa", "abab", "abba", "bbaa", "cacb"])
+def test_every_value_once(name: str, features: int, owners: str) -> None:
     mask = mask_of(name)
+    owners = owners[: len(mask)]
     hidden = numbered(mask, features)
-    positions = Positions.of_mask(mask)
-    placed = positions.placed(hidden)
-    assert placed is not None
-    for part, wanted in expected(mask, hidden).items():
-        assert values(positions, placed, part) == wanted, part
+    positions = Positions.of_mask(mask, list(owners))
+    by_token = positions.by_token(hidden)
+    assert by_token is not None
+    found = values(positions, by_token)
+    assert found == expected(mask, owners, hidden)
+    # Owners in the order of their first rows, and parts in theirs.
+    order = [(owner, part) for owner in dict.fromkeys(owners) for part in PARTS]
+    assert list(found) == [key for key in order if key in found]
+
+
+def test_one_name_stands_for_all_rows() -> None:
+    mask = mask_of("right")
+    assert Positions.of_mask(mask, "abc") == Positions.of_mask(mask, ("abc",) * 3)
+    with pytest.raises(ValueError, match="2 owners of 3 rows"):
+        Positions.of_mask(mask, ["a", "b"])
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64])
 def test_any_type_of_mask(dtype: torch.dtype) -> None:
     for name in MASKS:
         mask = mask_of(name)
-        assert Positions.of_mask(mask.to(dtype)) == Positions.of_mask(mask)
+        assert Positions.of_mask(mask.to(dtype), OWNER) == Positions.of_mask(mask, OWNER)
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -88,27 +106,27 @@ def test_any_shape_of_output(name: str, layout: str) -> None:
         "heads last": split,
         "swapped": split.transpose(1, 2),
     }[layout]
-    positions = Positions.of_mask(mask)
-    placed = positions.placed(output)
-    assert placed is not None
-    assert placed.shape == (rows, length, 6)
-    assert torch.equal(placed, hidden)
+    positions = Positions.of_mask(mask, OWNER)
+    by_token = positions.by_token(output)
+    assert by_token is not None
+    assert by_token.shape == (rows, length, 6)
+    assert torch.equal(by_token, hidden)
 
 
 def test_as_many_heads_as_tokens() -> None:
     mask = mask_of("right")
     hidden = numbered(mask, 12)
-    positions = Positions.of_mask(mask)
+    positions = Positions.of_mask(mask, OWNER)
     heads = hidden.unflatten(2, (6, 2))
     for output in (heads, heads.transpose(1, 2), heads.transpose(1, 2) * 1.0):
-        placed = positions.placed(output)
-        assert placed is not None
-        assert torch.equal(placed, hidden)
+        by_token = positions.by_token(output)
+        assert by_token is not None
+        assert torch.equal(by_token, hidden)
 
 
 @pytest.mark.parametrize("shape", [(), (6,), (18,), (3, 7, 4), (4, 6, 5), (2, 4), (5, 6, 2, 2)])
 def test_what_has_no_place_in_the_text(shape: tuple[int, ...]) -> None:
-    assert Positions.of_mask(mask_of("right")).placed(torch.zeros(shape)) is None
+    assert Positions.of_mask(mask_of("right"), OWNER).by_token(torch.zeros(shape)) is None
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -116,10 +134,12 @@ def test_what_has_no_place_in_the_text(shape: tuple[int, ...]) -> None:
 def test_texts_are_whole(name: str, features: int) -> None:
     mask = mask_of(name)
     hidden = numbered(mask, features)
-    texts = list(Positions.of_mask(mask).texts(hidden))
+    owners = [f"owner of {row}" for row in range(len(mask))]
+    texts = list(Positions.of_mask(mask, owners).texts(hidden))
     rows = [row for row in range(len(mask)) if mask[row].any()]
     assert len(texts) == len(rows)
-    for text, row in zip(texts, rows, strict=True):
+    for (owner, text), row in zip(texts, rows, strict=True):
+        assert owner == owners[row]
         assert torch.equal(text, hidden[row][mask[row].bool()])
 
 
@@ -129,10 +149,13 @@ def test_texts_are_whole(name: str, features: int) -> None:
 def test_one_step_of_generation(alive: str, length: int, features: int) -> None:
     going = torch.tensor([flag == "1" for flag in alive])
     hidden = numbered(torch.ones(3, length), features)
-    positions = Positions.of_last(going, length)
-    placed = positions.placed(hidden)
-    assert placed is not None
-    assert values(positions, placed, "first") == []
-    assert values(positions, placed, "rest") == hidden[going, -1].flatten().tolist()
-    texts = [text.tolist() for text in positions.texts(placed)]
+    positions = Positions.of_mask(mask_of("right"), tuple("aba")).last(going, length)
+    by_token = positions.by_token(hidden)
+    assert by_token is not None
+    wanted: dict[tuple[str, Part], list[float]] = defaultdict(list)
+    for owner, goes_on, row in zip("aba", going, hidden[:, -1], strict=True):
+        if goes_on:
+            wanted[owner, "rest"] += row.tolist()
+    assert values(positions, by_token) == wanted
+    texts = [text.tolist() for _, text in positions.texts(by_token)]
     assert texts == [[row] for row in hidden[going, -1].tolist()]

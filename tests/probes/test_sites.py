@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harness.errors import ConfigError
 from harness.probes import RESIDUAL, Site, Sites
-from harness.probes.sites import decoder_blocks, place
+from harness.probes.sites import decoder_blocks, kind_and_layer
 from tests.models.families import ALL, model_of
 
 BLOCKS = {
@@ -249,9 +249,9 @@ def test_a_model_without_blocks() -> None:
         ("lm_head.weight", ("lm_head.weight", None)),
     ],
 )
-def test_place(name: str, expected: tuple[str, int | None]) -> None:
-    assert place(name, "model.layers") == expected
+def test_kind_and_layer(name: str, expected: tuple[str, int | None]) -> None:
+    assert kind_and_layer(name, "model.layers") == expected
 
 
-def test_place_without_blocks() -> None:
-    assert place("3.weight", "") == ("weight", None)
+def test_kind_and_layer_without_blocks() -> None:
+    assert kind_and_layer("3.weight", "") == ("weight", None)

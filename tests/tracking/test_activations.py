@@ -217,7 +217,7 @@ def test_totals_are_the_sums_of_rows(measured: Ran, batches: Batches) -> None:
     totals = statistics_of(measured).totals
     assert list(totals) == OBSERVED
     for variant, observation in totals.items():
-        for (site, phase, part), moments in observation.items():
+        for (site, phase, part), moments in observation.moments[variant].items():
             own = [
                 row
                 for row in rows
@@ -229,7 +229,8 @@ def test_totals_are_the_sums_of_rows(measured: Ran, batches: Batches) -> None:
             assert moments.max_abs == max(row["max_abs"] for row in own)
             squares = math.fsum(row["rms"] ** 2 * row["count"] for row in own)
             assert moments.squares == pytest.approx(squares, rel=1e-12)
-    norm = {key[2]: m for key, m in totals["original"].items() if key[0].name == "model.norm"}
+    original = totals["original"].moments["original"]
+    norm = {where.part: m for where, m in original.items() if where.site.name == "model.norm"}
     assert norm["first"].count == 32 * measured.results.data.windows
     fed = sum(int(batch.attention_mask.sum()) for batch in batches.kept)
     assert norm["first"].count + norm["rest"].count == 32 * fed

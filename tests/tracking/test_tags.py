@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from harness.probes import RESIDUAL, Moments, Seen, Site
+from harness.probes import RESIDUAL, Moments, Site, Where
 from harness.tracking.tags import MOST_TAGS, activation_tags, layers_shown, weight_tags
 
 KINDS = [
@@ -38,13 +38,13 @@ def sites_of(layers: int, kinds: list[str] | None = None) -> list[Site]:
     return [*inside, Site("model.norm", "model.norm", None)]
 
 
-def seen_by(sites: list[Site], *, decode: bool = True) -> dict[Seen, Moments]:
+def seen_by(sites: list[Site], *, decode: bool = True) -> dict[Where, Moments]:
     """Something at every site, in every phase and part that there is."""
     found = {}
     for number, site in enumerate(sites):
         parts = [("prefill", "first"), ("prefill", "rest"), ("decode", "rest")]
         for phase, part in parts if decode else parts[:2]:
-            found[Seen(site, phase, part)] = Moments(4, 1.0, 4.0, 1.0, 8.0, float(number), 1, 1, 1)
+            found[Where(site, phase, part)] = Moments(4, 1.0, 4.0, 1.0, 8.0, float(number), 1, 1, 1)
     return found
 
 
@@ -125,14 +125,14 @@ def test_values_by_hand() -> None:
     even = Moments(4, 0.0, 4.0, 0.0, 4.0, 1.0, 0, 0, 3)
     one = Moments(4, 2.0, 4.0, 8.0, 16.0, 2.0, 1, 2, 5)
     seen = {
-        Seen(block, "prefill", "first"): Moments(1, 900.0, 81e4, 9e8, 9e11, 900.0, 1, 1, 1),
-        Seen(block, "prefill", "rest"): even,
-        Seen(block, "decode", "rest"): Moments(1, 50.0, 2500.0, 0.0, 0.0, 50.0, 1, 1, 7),
-        Seen(downs[0], "prefill", "rest"): even,
-        Seen(downs[1], "prefill", "rest"): one,
-        Seen(downs[1], "prefill", "first"): Moments(1, 7.0, 49.0, 0.0, 0.0, 70.0, 1, 1, 1),
-        Seen(downs[1], "decode", "rest"): Moments(1, 7.0, 49.0, 0.0, 0.0, 80.0, 1, 1, 1),
-        Seen(Site("model.layers.8", RESIDUAL, 8), "prefill", "rest"): one,
+        Where(block, "prefill", "first"): Moments(1, 900.0, 81e4, 9e8, 9e11, 900.0, 1, 1, 1),
+        Where(block, "prefill", "rest"): even,
+        Where(block, "decode", "rest"): Moments(1, 50.0, 2500.0, 0.0, 0.0, 50.0, 1, 1, 7),
+        Where(downs[0], "prefill", "rest"): even,
+        Where(downs[1], "prefill", "rest"): one,
+        Where(downs[1], "prefill", "first"): Moments(1, 7.0, 49.0, 0.0, 0.0, 70.0, 1, 1, 1),
+        Where(downs[1], "decode", "rest"): Moments(1, 7.0, 49.0, 0.0, 0.0, 80.0, 1, 1, 1),
+        Where(Site("model.layers.8", RESIDUAL, 8), "prefill", "rest"): one,
     }
     # Of -1, -1, 1, 1, 0, 0, 0, 2: mean 1/4, variance 15/16, fourth central moment 645/256.
     central = sum((x - 0.25) ** 4 for x in (-1, -1, 1, 1, 0, 0, 0, 2)) / 8
