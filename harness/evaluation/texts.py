@@ -17,7 +17,7 @@ from harness.writing.continuations import (
     first_divergence,
     nll_difference,
 )
-from harness.writing.degeneration import repetition, tally
+from harness.writing.degeneration import counts_of, repetition
 from harness.writing.generate import Continuation
 
 Written = Mapping[int, Continuation]
@@ -149,7 +149,7 @@ def text_rows(
 
 
 def _counts(written: Written, numbers: Sequence[int]) -> Any:
-    return tally([repetition(written[number].tokens) for number in numbers])
+    return counts_of([repetition(written[number].tokens) for number in numbers])
 
 
 def _fluency(texts: Sequence[Continuation]) -> tuple[list[float], list[int]]:

@@ -3,7 +3,7 @@
 The unit is the prompt. Original and variant continue the same prompts, so their difference is
 paired: without a prompt, both are measured without it.
 
-Legend: P prompts, C counts of each (``degeneration.tally``), F figures.
+Legend: P prompts, C counts of each (``degeneration.counts_of``), F figures.
 """
 
 from __future__ import annotations

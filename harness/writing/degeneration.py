@@ -87,7 +87,7 @@ def ends_in_loop(ids: Sequence[int]) -> bool:
     return False
 
 
-def tally(records: Iterable[Repetition]) -> Counts:
+def counts_of(records: Iterable[Repetition]) -> Counts:
     """Lays records side by side.
 
     Args:
@@ -175,7 +175,7 @@ FIGURES: dict[str, Callable[[Counts], _Array]] = {
 
 def degeneration(records: Iterable[Repetition]) -> dict[str, float | None]:
     """Returns all figures of some continuations, by name; None where one is not defined."""
-    counts = tally(records)
+    counts = counts_of(records)
     figures = {name: float(figure(counts)) for name, figure in FIGURES.items()}
     return {name: None if math.isnan(value) else value for name, value in figures.items()}
 

@@ -18,14 +18,14 @@ from harness.writing.continuations import (
     departure,
     first_divergence,
 )
-from harness.writing.degeneration import FIGURES, Counts, degeneration, repetition, tally
+from harness.writing.degeneration import FIGURES, Counts, counts_of, degeneration, repetition
 from tests.writing.continuing import continuations
 
 PROMPTS = Path(harness.__file__).parent.parent / "configs" / "prompts"
 
 
 def counted(texts: list[list[int]]) -> Counts:
-    return tally(map(repetition, texts))
+    return counts_of(map(repetition, texts))
 
 
 def damaged(texts: list[list[int]], seed: int = 0) -> list[list[int]]:

@@ -13,10 +13,10 @@ import pytest
 from harness.writing.degeneration import (
     FIGURES,
     Repetition,
+    counts_of,
     degeneration,
     ends_in_loop,
     repetition,
-    tally,
 )
 from tests.writing.continuing import continuations
 
@@ -150,7 +150,7 @@ def test_ids_may_be_large_or_a_tuple() -> None:
 
 def test_many_selections_at_once_are_each_one_alone() -> None:
     texts = continuations(20, seed=3)
-    counts = tally(map(repetition, texts))
+    counts = counts_of(map(repetition, texts))
     assert counts.shape == (9, 20)
     assert counts.dtype == np.int64
     rng = random.Random(0)
