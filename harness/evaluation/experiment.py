@@ -129,8 +129,6 @@ class OutlierExperiment(LightningModule):
         """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
         self.source.check()
         if self.generation is not None and stage != "fit":
-            # `check` tried the arguments with more ids than any model has; now with this one's.
-            self.generation.rehearse("model.generation", self.source.vocabulary)
             self.metrics = self.generation.load_metrics("model.generation", self.source.trusts_code)
         if stage != "fit":
             check_scopes(self.variant_configs, self.source.skeleton())
@@ -166,6 +164,10 @@ class OutlierExperiment(LightningModule):
 
     def _measure_with(self, build: Callable[[nn.Module], list[Variant]]) -> None:
         self.head = try_out(self.source, self.model, getattr(self.trainer, "datamodule", None))
+        if self.generation is not None and self.trainer.state.fn != "fit":
+            end_ids, pad_id = self.source.end_and_pad(self.model)
+            key = "model.generation"
+            self.generation.try_on(self.model, key, end_ids=end_ids, pad_id=pad_id)
         self.variants = build(self.model)
         self.caveats = Caveats(self.head, self.variants)
 

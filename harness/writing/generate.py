@@ -69,10 +69,14 @@ def generate_batch(
 
     Returns:
         By name, a continuation of each prompt.
+
+    Raises:
+        ValueError: If `generate` does not add one text to each prompt, a choice at a time, as with
+            beams or several candidates.
     """
     written: dict[str, list[Continuation]] = {}
     for name, patch in patches.items():
-        check = _Check(end_ids)
+        check = _Check(len(input_ids), end_ids)
         with (
             evaluating(model),
             _without_own_settings(model),
@@ -90,7 +94,8 @@ def generate_batch(
                 return_dict_in_generate=False,
                 **arguments,
             )
-        written[name] = _continuations(sequences[:, input_ids.shape[1] :], check, end_ids)
+        new_tokens = _after(input_ids, sequences, check.steps)
+        written[name] = _continuations(new_tokens, check, end_ids)
     return written
 
 
@@ -133,21 +138,36 @@ class _Check:
     nothing, or stop the sampling of the whole batch.
     """
 
-    def __init__(self, end_ids: Collection[int]) -> None:
+    def __init__(self, rows: int, end_ids: Collection[int]) -> None:
+        self._rows = rows
         self._token = min(end_ids, default=0)
         self.first: dict[int, int] = {}
-        self._steps = 0
+        self.steps = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Chooses the end of the text where no choice can be made."""
+        if len(scores) != self._rows:
+            raise ValueError(f"{self._rows} prompts have {len(scores)} texts, not one each")
         broken = ~scores.amax(-1).isfinite()
         if broken.any():
             for row in broken.nonzero()[:, 0].tolist():
-                self.first.setdefault(row, self._steps)
+                self.first.setdefault(row, self.steps)
             scores = scores.masked_fill(broken[:, None], -torch.inf)
             scores[broken, self._token] = 0.0
-        self._steps += 1
+        self.steps += 1
         return scores
+
+
+def _after(prompts: Tensor, sequences: object, steps: int) -> Tensor:
+    """What `generate` added to prompts, a choice at a time; refuses what it did otherwise."""
+    if not isinstance(sequences, Tensor):
+        raise ValueError(f"it returns {type(sequences).__name__}, not token ids")
+    width = prompts.shape[1]
+    if not torch.equal(sequences[:, :width], prompts):
+        raise ValueError("the texts do not begin with their prompts")
+    if sequences.shape[1] - width != steps:
+        raise ValueError(f"{sequences.shape[1] - width} new tokens come of {steps} choices")
+    return sequences[:, width:]
 
 
 def _continuations(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -372,3 +372,32 @@ def test_without_a_token_that_ends_texts_what_is_broken_is_so(arguments: dict[st
     found = written(model, prompts, None, arguments, end_ids=(), pad_id=0)["original"]
     hurt.hook.remove()
     assert found == BROKEN
+
+
+# -- one text to each prompt -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{"num_beams": 2}, {"num_return_sequences": 2}], ids=str)
+def test_several_texts_to_a_prompt_are_refused(more: dict[str, Any]) -> None:
+    model, prompts = tiny_model("llama"), prompts_of()
+    with pytest.raises(ValueError, match="5 prompts have 10 texts, not one each"):
+        written(model, prompts, None, SAMPLED | more)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda ids: {"sequences": ids}, "it returns dict, not token ids"),
+        (lambda ids: ids[:, 1:], "the texts do not begin with their prompts"),
+        (lambda ids: ids[:3], "the texts do not begin with their prompts"),
+        (lambda ids: torch.cat([ids, ids], 1), "new tokens come of 12 choices"),
+    ],
+)
+def test_what_is_no_text_after_each_prompt_is_refused(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], object], says: str
+) -> None:
+    model = tiny_model("llama")
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda **given: change(generate(**given)))
+    with pytest.raises(ValueError, match=says):
+        written(model, prompts_of(), end_ids=())
