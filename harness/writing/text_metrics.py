@@ -14,7 +14,7 @@ import evaluate
 import numpy as np
 
 from harness.errors import ConfigError
-from harness.writing.degeneration import degeneration, repetition
+from harness.writing.degeneration import FIGURES, degeneration, repetition
 
 
 class TextFigures(NamedTuple):
@@ -29,18 +29,20 @@ class TextFigures(NamedTuple):
     problem: str | None = None
 
 
-class _Degeneration(evaluate.Metric):  # type: ignore[misc]
+class Degeneration(evaluate.Metric):  # type: ignore[misc]
     """A figure of ``harness.writing.degeneration`` as a metric of ``evaluate``.
 
     Predictions are continuations: lists of token ids, or strings, whose tokens then are what white
     space separates. ``compute`` gives the figure under its name, None where it is not defined.
     Nothing is written to disk unless ``keep_in_memory=False`` asks for it.
+
+    Args:
+        figure: Name of the figure.
     """
 
-    figure: str
-
-    def __init__(self, *args: Any, keep_in_memory: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, keep_in_memory=keep_in_memory, **kwargs)
+    def __init__(self, figure: str, *, keep_in_memory: bool = True, **kwargs: Any) -> None:
+        self.figure = figure
+        super().__init__(figure, keep_in_memory=keep_in_memory, **kwargs)
 
     def _build_data_dir(self) -> str:
         # The base class makes this folder even if it will put nothing there.
@@ -51,7 +53,7 @@ class _Degeneration(evaluate.Metric):  # type: ignore[misc]
         from datasets import Features, List, Value
 
         return evaluate.MetricInfo(
-            description=self.__doc__,
+            description=FIGURES[self.figure].__doc__,
             citation="",
             inputs_description="predictions: continuations as lists of token ids, or as strings.",
             features=[
@@ -71,36 +73,6 @@ class _Degeneration(evaluate.Metric):  # type: ignore[misc]
         return {self.figure: degeneration(map(repetition, texts))[self.figure]}
 
 
-class SeqRep4(_Degeneration):
-    """Share of 4-grams that repeat an earlier one, averaged over continuations, 0 to 1."""
-
-    figure = "seq_rep_4"
-
-
-class Distinct2(_Degeneration):
-    """Different bigrams of each continuation, summed, per token, 0 to 1."""
-
-    figure = "distinct_2"
-
-
-class Diversity(_Degeneration):
-    """Product over n = 2, 3, 4 of the share of n-grams that are new in their text, 0 to 1."""
-
-    figure = "diversity"
-
-
-class LoopRate(_Degeneration):
-    """Share of continuations that end in a loop, 0 to 1."""
-
-    figure = "loop_rate"
-
-
-OURS: dict[str, type[_Degeneration]] = {
-    metric.figure: metric for metric in (SeqRep4, Distinct2, Diversity, LoopRate)
-}
-"""Our metrics by name. They need neither network nor files."""
-
-
 def load_metric(name: str, key: str, *, trusted: bool) -> Any:
     """Returns a metric by its name.
 
@@ -108,10 +80,10 @@ def load_metric(name: str, key: str, *, trusted: bool) -> Any:
     trust.
 
     Args:
-        name: One of ``OURS``, the path of a script that defines an ``evaluate`` module, or the name
-            of one on the Hugging Face hub (``rouge``, ``user/metric``).
+        name: One of ``FIGURES``, the path of a script that defines an ``evaluate`` module, or the
+            name of one on the Hugging Face hub (``rouge``, ``user/metric``).
         key: Configuration key that the name came from, for the error.
-        trusted: Whether code of others may run; that of ``OURS`` always may.
+        trusted: Whether code of others may run; ours always may.
 
     Returns:
         The metric, an ``evaluate.EvaluationModule`` that keeps what it is given in memory and,
@@ -120,12 +92,12 @@ def load_metric(name: str, key: str, *, trusted: bool) -> Any:
     Raises:
         ConfigError: If it may not be run or cannot be loaded, for whatever reason.
     """
-    if name in OURS:
-        return OURS[name](seed=0)
+    if name in FIGURES:
+        return Degeneration(name, seed=0)
     if not trusted:
         reason = (
             "a metric is code of someone's that would run on this machine; read it, then allow it "
-            f"by model.trust_remote_code=true. Always there: {', '.join(OURS)}"
+            f"by model.trust_remote_code=true. Always there: {', '.join(FIGURES)}"
         )
         raise ConfigError(key, name, reason)
     try:
@@ -133,7 +105,7 @@ def load_metric(name: str, key: str, *, trusted: bool) -> Any:
     except FileNotFoundError:
         reason = (
             "no such script here, and the Hugging Face hub has no metric of that name or cannot be "
-            f"reached; always there: {', '.join(OURS)}"
+            f"reached; always there: {', '.join(FIGURES)}"
         )
     except ImportError as error:
         reason = f"a Python package is missing: {_line(error)}"

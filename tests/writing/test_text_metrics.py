@@ -14,11 +14,7 @@ import pytest
 from harness.errors import ConfigError
 from harness.writing.degeneration import FIGURES, degeneration, repetition
 from harness.writing.text_metrics import (
-    OURS,
-    Distinct2,
-    Diversity,
-    LoopRate,
-    SeqRep4,
+    Degeneration,
     TextFigures,
     compute_metric,
     load_metric,
@@ -62,7 +58,7 @@ def script(
 def test_metrics_combined_are_the_pure_functions(seed: int, cache: Path) -> None:
     before = set(cache.rglob("*"))
     texts = continuations(20, seed=seed)
-    combined = evaluate.combine([SeqRep4(), Distinct2(), Diversity(), LoopRate()])
+    combined = evaluate.combine([Degeneration(name) for name in FIGURES])
     expected = degeneration(map(repetition, texts))
     assert combined.compute(predictions=texts) == expected
     for ids in texts:
@@ -72,10 +68,9 @@ def test_metrics_combined_are_the_pure_functions(seed: int, cache: Path) -> None
 
 
 def test_our_metrics_are_the_figures() -> None:
-    assert list(OURS) == list(FIGURES)
-    for name in OURS:
+    for name in FIGURES:
         metric = load_metric(name, KEY, trusted=True)
-        assert isinstance(metric, OURS[name])
+        assert isinstance(metric, Degeneration)
         assert metric.compute(predictions=[[1] * 20]) == {
             name: degeneration([repetition([1] * 20)])[name]
         }
@@ -84,28 +79,29 @@ def test_our_metrics_are_the_figures() -> None:
 def test_strings_are_split_on_white_space() -> None:
     ids = continuations(15, seed=4)
     texts = [" \n".join(f"word{i}" for i in text) for text in ids]
-    for name, metric in OURS.items():
-        assert metric().compute(predictions=texts) == metric().compute(predictions=ids), name
+    for name in FIGURES:
+        metric = Degeneration(name)
+        assert metric.compute(predictions=texts) == metric.compute(predictions=ids), name
         figures, problem = compute_metric(load_metric(name, KEY, trusted=True), texts)
-        assert (figures, problem) == (metric().compute(predictions=ids), None)
+        assert (figures, problem) == (metric.compute(predictions=ids), None)
 
 
 def test_the_first_text_may_be_empty_and_figures_undefined() -> None:
-    assert Distinct2().compute(predictions=[[], [1, 2]]) == {"distinct_2": 0.5}
-    assert SeqRep4().compute(predictions=[[]]) == {"seq_rep_4": None}
-    assert compute_metric(SeqRep4(), [""]) == TextFigures({})
+    assert Degeneration("distinct_2").compute(predictions=[[], [1, 2]]) == {"distinct_2": 0.5}
+    assert Degeneration("seq_rep_4").compute(predictions=[[]]) == {"seq_rep_4": None}
+    assert compute_metric(Degeneration("seq_rep_4"), [""]) == TextFigures({})
 
 
 def test_a_metric_can_be_used_again() -> None:
-    metric = LoopRate()
+    metric = Degeneration("loop_rate")
     assert metric.compute(predictions=[[1] * 20]) == {"loop_rate": 1.0}
     assert metric.compute(predictions=[[1], [2]]) == {"loop_rate": 0.0}
 
 
 def test_on_disk_if_asked_for(tmp_path: Path) -> None:
-    metric = LoopRate(keep_in_memory=False, cache_dir=str(tmp_path))
+    metric = Degeneration("loop_rate", keep_in_memory=False, cache_dir=str(tmp_path))
     assert metric.compute(predictions=[[1] * 20, [2]]) == {"loop_rate": 0.5}
-    assert (tmp_path / "loop_rate").is_dir()
+    assert (tmp_path / "degeneration" / "loop_rate").is_dir()
 
 
 def test_a_local_script(tmp_path: Path) -> None:
@@ -195,8 +191,8 @@ def test_code_of_others_runs_only_where_it_is_allowed(tmp_path: Path, kind: str)
         load_metric(name, KEY, trusted=False)
     assert (error.value.key, error.value.value) == (KEY, name)
     assert not mark.exists()
-    for ours in OURS:
-        assert isinstance(load_metric(ours, KEY, trusted=False), OURS[ours])
+    for ours in FIGURES:
+        assert isinstance(load_metric(ours, KEY, trusted=False), Degeneration)
 
 
 @pytest.mark.parametrize("name", ["no_such_metric", "nobody/nothing", "./missing.py", "/a/b/c"])
