@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace, set_loader
+from jsonargparse import set_loader
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, instantiate_class
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from yaml import YAMLError
 
@@ -21,13 +21,12 @@ from harness import report
 from harness.base.console import interrupted, refused, stopped
 from harness.cli.defaults import DEFAULTS
 from harness.cli.faults import told
-from harness.cli.given import values_given
 from harness.cli.keys import GROUPS
 from harness.cli.lightning_keys import check_run
 from harness.cli.page import ABOUT, COMMANDS
 from harness.cli.paths import make_absolute
 from harness.cli.reading import load
-from harness.cli.refusal import one_line
+from harness.cli.refusal import in_full, refusal
 from harness.data import TextDataModule
 from harness.errors import ConfigError
 from harness.evaluation.experiment import OutlierExperiment
@@ -58,7 +57,16 @@ class Parser(LightningArgumentParser):
 
 
 class HarnessCLI(LightningCLI):
-    """LightningCLI whose commands measure outliers."""
+    """LightningCLI whose commands measure outliers.
+
+    Args:
+        given: Dotted keys and values of the command line and of the files that it names.
+        kwargs: Arguments of LightningCLI.
+    """
+
+    def __init__(self, given: Sequence[tuple[str, Any]], **kwargs: Any) -> None:
+        self.given = dict(given)
+        super().__init__(OutlierExperiment, TextDataModule, **kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -87,20 +95,24 @@ class HarnessCLI(LightningCLI):
         """Parses, and refuses what Lightning would take and then fail on, or do nothing."""
         assert isinstance(args, list)
         self.argv = args
-        self.given = dict(values_given(args))
         self.config = parser.parse_args(args)
         check_run(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
-        """Makes paths absolute, and refuses wrong criteria under their full key."""
+        """Makes paths absolute, and leaves out the variants that are null."""
         config = self.config[self.subcommand]
         variants = config.model.variants or {}
         for name in [name for name, variant in variants.items() if variant is None]:
             del variants[name]  # left out
         make_absolute(config)
-        for name, variant in variants.items():
-            for part in ("criterion", "edit"):
-                _construct(f"model.variants.{name}.{part}", variant[part])
+
+    def instantiate_classes(self) -> None:
+        """Makes the objects; what a class of a variant refuses, it refuses under its full key."""
+        try:
+            super().instantiate_classes()
+        except (ConfigError, ValueError) as error:
+            config = self.config[self.subcommand].as_dict()
+            raise in_full(error, config["model"]["variants"] or {}) or error from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer; what it refuses is refused as any other input."""
@@ -220,11 +232,12 @@ class HarnessCLI(LightningCLI):
         return ConfigError("trainer", given, " ".join(str(error).split()))
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
     """Runs a command.
 
     Args:
         argv: The command line.
+        given: Dotted keys and values of it and of the files that it names.
 
     Returns:
         Exit status: 0 when done, 2 for what the parser refuses.
@@ -244,8 +257,7 @@ def run(argv: Sequence[str]) -> int:
     }
     try:
         HarnessCLI(
-            OutlierExperiment,
-            TextDataModule,
+            given,
             save_config_callback=None,
             seed_everything_default=42,
             parser_class=Parser,
@@ -255,18 +267,8 @@ def run(argv: Sequence[str]) -> int:
             load_from_checkpoint_support=False,
         )
     except RefusedError as error:
-        return refused(one_line(error.message, dict(values_given(argv))))
+        return refused(refusal(error.message, given))
     return 0
-
-
-def _construct(key: str, spec: Namespace | None) -> None:
-    # Built once for its checks alone: an error inside jsonargparse would not name the variant.
-    if spec is None:
-        return
-    try:
-        instantiate_class((), spec.as_dict())
-    except ConfigError as error:
-        raise error.under(key) from None
 
 
 def _show_progress(trainer: Trainer, *, training: bool) -> None:

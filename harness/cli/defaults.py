@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.cli.default_variants import VARIANTS
 from harness.data import OPENINGS
 
-# Plain dicts: defaults that are objects could not be written to config.yaml and replayed.
 DEFAULTS: dict[str, Any] = {
-    "model.variants": {
-        "zeroed": {"criterion": {"class_path": "harness.outliers.AbsoluteThreshold"}},
-        "sigma5": {
-            "criterion": {
-                "class_path": "harness.outliers.SigmaThreshold",
-                "init_args": {"sigmas": 5.0},
-            },
-            "scope": {"matrices_only": True},
-            "controls": 3,
-        },
-    },
+    "model.variants": VARIANTS,
     "model.generation": {"max_new_tokens": 40},
     "data.prompts": OPENINGS,
     "trainer.logger": {"class_path": "harness.tracking.RunLogger"},

@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from harness import __version__
 from harness.base.console import interrupted, quiet, refused, stopped
 from harness.cli.faults import told
-from harness.cli.given import check_given, spelt
+from harness.cli.given import check_given, spelt, values_given
 from harness.cli.keys import nearest
 from harness.cli.page import COMMANDS, PAGE
 from harness.errors import ConfigError
@@ -39,11 +40,12 @@ def main() -> int:
         return 0
     try:
         _check_command(argv)
-        check_given(argv[1:])
+        given = list(values_given(argv[1:]))
+        check_given(given)
         _check_processes()
         run = _start()
         quiet()
-        return run(spelt(argv))
+        return run(spelt(argv), given)
     except ConfigError as error:
         return refused(str(error))
     except KeyboardInterrupt:
@@ -55,7 +57,7 @@ def main() -> int:
         return stopped(line)
 
 
-def _start() -> Callable[[Sequence[str]], int]:
+def _start() -> Callable[[Sequence[str], Sequence[tuple[str, Any]]], int]:
     """Imports the commands, which takes seconds, and says so to who waits at a terminal."""
     from harness.base.stages import stage
 

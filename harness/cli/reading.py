@@ -12,6 +12,9 @@ import yaml
 from harness.cli.keys import CHOSEN, class_named
 from harness.errors import ConfigError
 
+SUFFIXES = (".yaml", ".yml", ".json")
+"""How the names of files end that a key can be given in place of its mapping."""
+
 MOST_BYTES = 1_000_000
 MOST_VALUES = 100_000
 MOST_LEVELS = 50
@@ -88,8 +91,8 @@ def load_file(path: Path, key: str) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields dotted keys and their values, leaving out class_path and init_args levels."""
-    for key, value in tree.items():
+    """Yields dotted keys and their values without class_path and init_args, a class first."""
+    for key, value in sorted(tree.items(), key=lambda item: item[0] != "class_path"):
         hidden = key in ("class_path", "init_args")
         path = prefix if hidden else f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, Mapping):

@@ -128,7 +128,7 @@ def test_what_a_launcher_left_behind_stops_no_single_process(
 def test_what_runs_out_before_there_is_a_run(
     said, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    def fails(argv: object) -> int:
+    def fails(argv: object, given: object) -> int:
         raise error
 
     monkeypatch.setattr("harness.cli.commands.run", fails)
@@ -139,7 +139,7 @@ def test_what_runs_out_before_there_is_a_run(
 
 
 def test_any_other_fault_keeps_its_traceback(said, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(argv: object) -> int:
+    def fails(argv: object, given: object) -> int:
         raise ValueError("a fault")
 
     monkeypatch.setattr("harness.cli.commands.run", fails)

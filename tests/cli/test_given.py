@@ -10,6 +10,7 @@ from harness.cli.given import check_given, spelt, values_given
 from harness.errors import ConfigError
 
 V = "--model.variants.x"
+Z = "--model.variants.zeroed"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,33 @@ V = "--model.variants.x"
         ([f"{V}.edit", "TopFraction"], "import path of a class; TopFraction is for criterion"),
         ([V, "{edit: nothing}"], "model.variants.x.edit='nothing': no such class; accepted: Clip"),
         (["-c", "class.yaml"], "model.variants.a.criterion='Foo': no such class; accepted: Absol"),
+        (
+            [f"{V}.criterion=3"],
+            "x.criterion='3': no such class; accepted: AbsoluteThreshold, Sigma",
+        ),
+        ([f"{V}.criterion="], "x.criterion='': no such class; accepted: AbsoluteThreshold, Sigma"),
+        ([f"{V}.edit=[Zero]"], "model.variants.x.edit='[Zero]': no such class; accepted: Clip, Ep"),
+        (["-c", "dots.yaml"], "model.variants.a.b.criterion.sigmas='x': must be a number"),
+        (
+            ["-c", "order.yaml"],
+            "model.variants.a.criterion.threshold=3: no such key; AbsoluteThreshold takes",
+        ),
+        (
+            [Z + ".criterion.sigmas=3"],
+            "zeroed.criterion.sigmas='3': no such key; AbsoluteThreshold takes threshold, SigmaThr",
+        ),
+        ([f"{Z}.criterion.threshold=abc"], "zeroed.criterion.threshold='abc': must be a number"),
+        ([f"{Z}.criterion={{threshold: abc}}"], "criterion.threshold='abc': must be a number"),
+        ([f"{Z}.criterion.threshold=true"], "zeroed.criterion.threshold='true': must be a number"),
+        ([f"{Z}.edit.value=1"], "edit.value='1': is an argument of no class yet; choose one by m"),
+        ([f"{Z}.edit=zero", f"{Z}.edit.value=1"], "edit.value='1': no such key; Epsilon takes val"),
+        ([f"{Z}.scope", "null"], "zeroed.scope='null': must be a mapping of include, exclude,"),
+        ([f"{Z}.controls", "null"], "zeroed.controls='null': must be a whole number from 0 on"),
+        (["--data.splits={fit: 3}"], "data.splits.fit=3: must be text, in quotes"),
+        (["-c", "{data: {batch_size: x}}"], "data.batch_size='x': must be a whole number"),
+        (["-c", "typed.yaml"], "model.pretrained=3: must be text, in quotes"),
+        (["--seed_everything=x"], "seed_everything='x': must be true or false, or a whole number"),
+        (["--trainer.max_epochs=x"], "trainer.max_epochs='x': must be a whole number, or null"),
     ],
 )
 def test_one_line_says_what_is_meant(
@@ -64,12 +92,17 @@ def test_one_line_says_what_is_meant(
         "deep/inner.yaml": "bos_: x",
         "null.yaml": "model:",
         "five.yaml": "model: {variants: {5: {critrion: x}}}",
+        "dots.yaml": "model: {variants: {a.b: {criterion: {class_path: SigmaThreshold, "
+        "init_args: {sigmas: x}}}}}",
+        "order.yaml": "model: {variants: {a: {criterion: {init_args: {threshold: 3}, "
+        "class_path: harness.outliers.SigmaThreshold}}}}",
+        "typed.yaml": "model: {pretrained: 3}",
         "class.yaml": "model: {variants: {a: {criterion: {class_path: Foo}}}}",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError) as error:
-        check_given(argv)
+        check_given(values_given(argv))
     assert says in str(error.value)
 
 
@@ -87,6 +120,9 @@ def test_one_line_says_what_is_meant(
         [f"{V}.criterion", "sigmathreshold", f"{V}.edit=ZERO"],
         [f"{V}.criterion", "mine.Own", f"{V}.criterion.anything", "3"],
         [f"{V}.criterion=null", f"{V}.patch=x"],
+        [f"{Z}.criterion={{threshold: 3}}", f"{Z}.criterion.init_args.threshold", "1e-3"],
+        [f"{V}.criterion", "harness.outliers.TopFraction", f"{V}.criterion.fraction=1e-3"],
+        ["--data.dataset=[a, 3]", "--model.device_map={a: 1}", "--trainer.callbacks=[mine.Own]"],
         ["--model.generation", "null", "--data.prompts", '["--a", "b"]'],
         ["-c"],
         ["-c", "{model: {pretrained: x}}"],
@@ -95,7 +131,7 @@ def test_one_line_says_what_is_meant(
     ],
 )
 def test_what_is_right_passes(argv: list[str]) -> None:
-    check_given(argv)
+    check_given(values_given(argv))
 
 
 def test_the_names_of_classes_are_spelt_as_they_are_written() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser
@@ -11,11 +11,11 @@ from jsonargparse import ArgumentParser
 from harness.cli.commands import DEFAULTS, HarnessCLI, Parser
 from harness.cli.keys import (
     GROUPS,
-    arguments_taken,
-    check_key,
+    Key,
+    class_arguments,
     class_named,
     class_names,
-    keys_below,
+    find_key,
     known_keys,
 )
 from harness.cli.page import PAGE
@@ -36,18 +36,18 @@ def parser() -> Parser:
     return made
 
 
-def dotted(keys: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, below in keys.items():
+def dotted(keys: Mapping[str, Key], prefix: str = "") -> Iterator[str]:
+    for name, key in keys.items():
         yield f"{prefix}{name}"
-        yield from dotted(below, f"{prefix}{name}.")
+        yield from dotted(key.below, f"{prefix}{name}.")
 
 
 def test_the_keys_are_those_of_the_parser(parser: Parser) -> None:
     has = {action.dest for action in parser._actions}
     has = {dest for dest in has if dest.partition(".")[0] in GROUPS and "help" not in dest}
     has -= {"data.source"}
-    read = {key for group in GROUPS for key in dotted(known_keys()[group], f"{group}.")}
-    settings = ("model.variants.", "model.generation.", "model.training.")
+    read = {key for group in GROUPS for key in dotted(known_keys().at(group).below, f"{group}.")}
+    settings = ("model.variants.", "model.generation.", "model.training.", "data.splits.")
     assert {key for key in read if not key.startswith(settings)} | set(GROUPS) == has | set(GROUPS)
 
 
@@ -64,14 +64,16 @@ def test_settings_within_a_group_have_the_keys_of_their_class(key: str, settings
     parser = ArgumentParser()
     parser.add_class_arguments(settings)
     tops = {action.dest.partition(".")[0] for action in parser._actions} - {"help"}
-    assert set(keys_below(key)) == tops
+    assert set(find_key(key, None).below) == tops
 
 
 def test_the_classes_are_those_that_there_are() -> None:
     for kind, base in (("criterion", Criterion), ("edit", Edit)):
         own = [c for c in base.__subclasses__() if c.__module__.startswith("harness.")]
         assert class_names(kind) == sorted(cls.__name__ for cls in own)
-    assert "SigmaThreshold takes sigmas" in arguments_taken("criterion")
+        for cls in own:
+            fields = {field.name for field in dataclasses.fields(cls)}
+            assert set(class_arguments(kind, cls.__name__)) == fields
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_class_is_found_whatever_its_case(kind: str, name: str, expected: str)
 )
 def test_the_nearest_key_is_asked_for(key: str, meant: str) -> None:
     with pytest.raises(ConfigError) as error:
-        check_key(key, "x")
+        find_key(key, "x")
     assert error.value.reason == f"no such key; did you mean {meant}?"
 
 
@@ -130,7 +132,7 @@ def test_the_nearest_key_is_asked_for(key: str, meant: str) -> None:
     ],
 )
 def test_whatever_stands_below_a_key_with_a_value_of_its_own_is_left_alone(key: str) -> None:
-    check_key(key, "x")
+    find_key(key, "x")
 
 
 def test_without_sources_every_key_passes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +142,7 @@ def test_without_sources_every_key_passes(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("harness.cli.keys._parsed", unreadable)
     known_keys.cache_clear()
     try:
-        check_key("model.nothing", "x")
+        find_key("model.nothing", "x")
     finally:
         monkeypatch.undo()
         known_keys.cache_clear()
