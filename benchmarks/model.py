@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from harness.outliers import Patch, Scope, TopFraction
-from harness.outliers.variants import VariantConfig, build_variants
+from harness.evaluation.design import find_subjects
+from harness.outliers import Scope, TopFraction
+from harness.outliers.intervention import Intervention
+from harness.outliers.variants import VariantConfig, variants_of
 
 BATCH, LENGTH = 4, 512
 
@@ -33,7 +35,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     return ids[:, :-1], torch.ones(BATCH, LENGTH, dtype=torch.int64), ids[:, 1:]
 
 
-def patches(llama: LlamaForCausalLM, variants: int, controls: int) -> dict[str, Patch]:
+def patches(llama: LlamaForCausalLM, variants: int, controls: int) -> dict[str, Intervention]:
     """Variants that zero a ten-thousandth of every matrix, embeddings too, and more; with controls.
 
     Args:
@@ -49,4 +51,6 @@ def patches(llama: LlamaForCausalLM, variants: int, controls: int) -> dict[str, 
         )
         for number in range(variants)
     }
-    return {variant.name: variant.patch for variant in build_variants(llama, configs, 0)}
+    counts = dict.fromkeys(configs, controls)
+    subjects = find_subjects(llama, variants_of(configs), counts, 0)
+    return {s.name: s.intervention for s in subjects if s.steps is None}

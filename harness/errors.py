@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 
 class ConfigError(Exception):
     """Input that is refused, told in one line.
@@ -24,3 +27,18 @@ class ConfigError(Exception):
     def under(self, prefix: str) -> ConfigError:
         """Returns the same error with its key placed below ``prefix``."""
         return ConfigError(f"{prefix}.{self.key}", self.value, self.reason)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite real number; a bool is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_positive(key: str, value: float) -> None:
+    """Refuses an argument that is not a positive, finite number.
+
+    Raises:
+        ConfigError: Naming the argument.
+    """
+    if not is_number(value) or value <= 0:
+        raise ConfigError(key, value, "must be a positive, finite number")

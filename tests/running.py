@@ -11,8 +11,10 @@ from lightning.pytorch import Callback, Trainer
 from harness.base.console import quiet
 from harness.data import TextDataModule
 from harness.evaluation.experiment import OutlierExperiment
+from harness.evaluation.measurement import Totals
 from harness.results.schema import Results
 from harness.tracking import RunRecorder
+from harness.tracking.writer import Writer
 
 QUICK = {
     "accelerator": "cpu",
@@ -37,6 +39,12 @@ class Ran:
     def results(self) -> Results:
         assert self.recorder.results is not None
         return self.recorder.results
+
+    @property
+    def totals(self) -> Totals:
+        assert self.recorder.run is not None
+        assert self.recorder.run.totals is not None
+        return self.recorder.run.totals
 
     @property
     def folder(self) -> Path:
@@ -71,6 +79,9 @@ def run(
     """
     quiet()
     recorder = recorder or RunRecorder(save_dir=str(logs))
+    logger = (trainer or {}).get("logger")
+    if isinstance(logger, Writer):
+        recorder.write_to(logger)
     experiment = OutlierExperiment(str(pretrained), **({"resamples": 100} | (model or {})))
     module = TextDataModule(experiment.source, str(dataset), **data)
     options = QUICK | {"callbacks": [recorder, *callbacks]} | (trainer or {})

@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_lines_of_python_run() -> None:
-    (code,) = [block for block in blocks("python") if "score_batch" in block]
+    (code,) = [block for block in blocks("python") if "Evaluator" in block]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

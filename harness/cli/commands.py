@@ -21,7 +21,6 @@ from harness import report
 from harness.base.console import interrupted, refused, stopped
 from harness.cli.defaults import DEFAULTS
 from harness.cli.faults import told
-from harness.cli.keys import GROUPS
 from harness.cli.lightning_keys import check_run
 from harness.cli.page import ABOUT, COMMANDS
 from harness.cli.paths import make_absolute
@@ -30,8 +29,10 @@ from harness.cli.refusal import in_full, refusal
 from harness.data import TextDataModule
 from harness.errors import ConfigError
 from harness.evaluation.experiment import OutlierExperiment
-from harness.tracking import ActivationStatistics, HuggingFaceCheckpoint, RunRecorder
+from harness.probes.settings import ActivationStatistics
+from harness.tracking import HuggingFaceCheckpoint, RunRecorder
 from harness.tracking.progress import EvaluationProgress, TrainingProgress
+from harness.tracking.writer import Writer
 
 set_loader("harness", load, (YAMLError,))
 
@@ -82,12 +83,15 @@ class HarnessCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the groups of keys, the harness's own first: help shows them in this order."""
-        classes = (RunRecorder, OutlierExperiment, TextDataModule, ActivationStatistics, Trainer)
-        for group, cls in zip(GROUPS, classes, strict=True):
-            parser.add_lightning_class_args(cls, group)
+        parser.add_lightning_class_args(RunRecorder, "run")
+        parser.add_lightning_class_args(OutlierExperiment, "model")
+        parser.add_lightning_class_args(TextDataModule, "data")
+        parser.add_class_arguments(ActivationStatistics, "activations")
+        parser.add_lightning_class_args(Trainer, "trainer")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Links the model's tokenizer to the data, and sets the defaults."""
+        """Links what one part needs of another, and sets the defaults."""
+        parser.link_arguments("activations", "model.activations", apply_on="instantiate")
         parser.link_arguments("model.source", "data.source", apply_on="instantiate")
         parser.set_defaults(DEFAULTS)
 
@@ -132,6 +136,9 @@ class HarnessCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Gives the recorder what only the command line knows."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, Writer):
+                self.recorder.write_to(logger)
         config = self.config[self.subcommand]
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         seed = config.seed_everything
@@ -211,7 +218,8 @@ class HarnessCLI(LightningCLI):
     @property
     def recorder(self) -> RunRecorder:
         """The callback that owns the run folder."""
-        return next(cb for cb in self._callbacks if isinstance(cb, RunRecorder))
+        recorder: RunRecorder = self._get(self.config_init, "run")
+        return recorder
 
     @property
     def _callbacks(self) -> list[Callback]:

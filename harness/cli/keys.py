@@ -17,7 +17,7 @@ GROUPS = {
     "run": ("harness.tracking", "RunRecorder"),
     "model": ("harness.evaluation.experiment", "OutlierExperiment"),
     "data": ("harness.data", "TextDataModule"),
-    "activations": ("harness.tracking", "ActivationStatistics"),
+    "activations": ("harness.probes.settings", "ActivationStatistics"),
     "trainer": ("lightning.pytorch", "Trainer"),
 }
 """Where the arguments of a group are the keys below it, in the order of the help."""
@@ -26,7 +26,7 @@ CHOSEN = {"criterion": "Criterion", "edit": "Edit"}
 """Keys of a variant that choose a class by its name, and what the class is one of."""
 
 _SINGLE = ("ckpt_path", "config", "print_config", "help")
-_LINKED = "data.source"
+_LINKED = ("data.source", "model.activations")
 _ANY = "*"
 _ANYTHING = ast.Name("Any")
 
@@ -150,7 +150,7 @@ def _arguments(module: str, name: str, path: str) -> dict[str, Key]:
     module, found = _located(module, name)
     keys = {}
     for argument, hint in _annotated(found):
-        if f"{path}.{argument}" != _LINKED:
+        if f"{path}.{argument}" not in _LINKED:
             hint = _Aliases(module).visit(hint)
             keys[argument] = Key(hint, _below(module, hint, f"{path}.{argument}"))
     return keys

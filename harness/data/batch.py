@@ -35,6 +35,18 @@ class WindowBatch:
     attention_mask: Tensor
     targets: Tensor
 
+    @classmethod
+    def of(cls, ids: Tensor, number: int = 0) -> WindowBatch:
+        """A batch of texts of one length, of which every token but the first is scored.
+
+        Args:
+            ids: Token ids, [B, T + 1] int64; each row is a window and a unit of its own.
+            number: Place in the batch plan.
+        """
+        rows = torch.arange(len(ids)) + number * len(ids)
+        seen = ids[:, :-1]
+        return cls(number, rows, rows, seen, torch.ones_like(seen), ids[:, 1:])
+
 
 class WindowRows(Dataset[WindowBatch]):
     """Windows by batch: the index is a planned batch, the item its tensors.

@@ -12,7 +12,7 @@ from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents
 from harness.data.loaders import Loader, Shares, loader
 from harness.data.plan import RankBatches, ShuffledBatches
-from harness.data.prompts import OPENINGS, Prompts, build_prompts
+from harness.data.prompts import OPENINGS, PromptBatch, Prompts, build_prompts
 from harness.data.sources import Reading, TextSource
 from harness.data.token_source import TokenSource
 from harness.data.windows import BosPolicy, Kind, Layout
@@ -171,6 +171,12 @@ class TextDataModule(LightningDataModule):
     def prompt_texts(self, command: str) -> list[str]:
         """Returns the prompts of a command; none where no text is generated."""
         return self._prompts[command].texts if command in self._prompts else []
+
+    def padded_prompts(self, command: str) -> PromptBatch | None:
+        """Returns the first batch of a command's prompts that has padding; None where none has."""
+        made = self._prompts.get(command)
+        batches = (made.rows[planned] for planned in enumerate(made.plan)) if made else ()
+        return next((batch for batch in batches if not bool(batch.attention_mask.all())), None)
 
     def longest_row(self) -> int:
         """Returns the most ids that the model will see at once, of a window or a prompt."""

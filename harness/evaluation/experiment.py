@@ -1,46 +1,25 @@
-"""The LightningModule: batches through the original and its variants, and plain training."""
+"""The LightningModule: it loads the model, and hands batches to what the command does with them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from jsonargparse.typing import OpenUnitInterval, PositiveInt
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.base import stages
-from harness.data import PromptBatch, WindowBatch
-from harness.evaluation.caveats import Caveats
+from harness.base.stages import stage
+from harness.data import PromptBatch, TextDataModule, WindowBatch
+from harness.evaluation.design import Design, Resampling
+from harness.evaluation.fitting import Fitting
+from harness.evaluation.measuring import Measuring
+from harness.evaluation.step import StepResult
 from harness.evaluation.training import Training
-from harness.models import DType, Pretrained, try_out
-from harness.outliers import Patch
-from harness.outliers.rounding import nudged
-from harness.outliers.variants import (
-    ORIGINAL,
-    Variant,
-    VariantConfig,
-    build_variants,
-    check_configs,
-    check_scopes,
-)
-from harness.probes import Observation, Observer
-from harness.scoring import Tally, score_batch
-from harness.writing.fluency import under_original
-from harness.writing.generate import Continuation, generate_batch
+from harness.models import DType, Pretrained
+from harness.outliers.variants import VariantConfig, variants_of
+from harness.probes.settings import ActivationStatistics
 from harness.writing.settings import Generation
-
-# No variant can have these names.
-NOISE_FLOOR = "(original again)"
-ROUNDING = "(original, rounded otherwise)"
-_NOISE_FLOOR_BATCHES = 8
-_NOTHING = Patch(())
 
 
 class OutlierExperiment(LightningModule):
@@ -71,6 +50,7 @@ class OutlierExperiment(LightningModule):
         control_seed: Seed of the random controls; `seed_everything` does not touch them.
         resamples: Random changes of sign behind the p-values over documents.
         confidence: Coverage of the intervals.
+        activations: What is observed; the command line links it. Null: nothing.
     """
 
     def __init__(
@@ -90,6 +70,7 @@ class OutlierExperiment(LightningModule):
         control_seed: int = 0,
         resamples: PositiveInt = 10_000,
         confidence: OpenUnitInterval = 0.95,
+        activations: Any = None,
     ) -> None:
         super().__init__()
         self.source = Pretrained(
@@ -105,39 +86,68 @@ class OutlierExperiment(LightningModule):
         )
         self.training_settings = training or Training()
         self.training_settings.check("model.training")
-        self.variant_configs = {n: v for n, v in (variants or {}).items() if v is not None}
         self.generation = generation
         if generation is not None:
             generation.check("model.generation")
             self.source.new_tokens = generation.max_new_tokens
+        self.variants = {n: v for n, v in (variants or {}).items() if v is not None}
+        variants_of(self.variants)
         self.control_seed = control_seed
-        self.resamples = resamples
-        self.confidence = confidence
-        self.variants: list[Variant] = []
-        self.rounding = _NOTHING
-        self.tallies: dict[str, Tally] = {}
-        self.texts: dict[str, dict[int, Continuation]] = {}
-        self.metrics: list[Any] = []
-        # Set for each step by whoever keeps what was observed.
-        self.observer: Observer | None = None
-        self.observed: dict[str, Observation] = {}
-        check_configs(self.variant_configs)
+        self.resampling = Resampling(resamples, confidence)
+        self.activations: ActivationStatistics = activations or ActivationStatistics(enabled=False)
+        self.task: Measuring | Fitting | None = None
+
+    @classmethod
+    def of(cls, module: LightningModule) -> OutlierExperiment:
+        """The module of a trainer's callbacks, which Lightning hands on as any module."""
+        assert isinstance(module, cls)
+        return module
+
+    @property
+    def design(self) -> Design:
+        """What is measured, once the weights are in place."""
+        return self._task.design
+
+    @property
+    def _task(self) -> Measuring | Fitting:
+        assert self.task is not None  # Lightning calls `setup` first
+        return self.task
+
+    @property
+    def _data(self) -> TextDataModule:
+        data = getattr(self.trainer, "datamodule", None)
+        assert isinstance(data, TextDataModule)
+        return data
 
     # -- set-up ------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
+        """Refuses, before any weight is read, what the configuration alone shows to be wrong.
+
+        Args:
+            stage: The command: `fit`, `validate`, `test` or `predict`.
+        """
         self.source.check()
-        if self.generation is not None and stage != "fit":
-            self.metrics = self.generation.load_metrics("model.generation", self.source.trusts_code)
-        if stage != "fit":
-            check_scopes(self.variant_configs, self.source.skeleton())
+        command = str(getattr(stage, "value", stage))
+        if command == "fit":
+            self.task = Fitting(self.source, self.activations)
+        else:
+            self.task = Measuring(
+                self.source,
+                self.variants,
+                self.generation,
+                self.activations,
+                self.control_seed,
+                self.resampling,
+                command,
+            )
+        self.task.check()
 
     def configure_model(self) -> None:
         """Loads the weights; Lightning calls this after the data was accepted."""
         if hasattr(self, "model"):
             return
-        with stages.stage(f"loading {self.source.title}"):
+        with stage(f"loading {self.source.title}"):
             model = self.source.load()
         if self.source.device_map is None:
             self.model = model
@@ -145,46 +155,18 @@ class OutlierExperiment(LightningModule):
             # accelerate has placed it: as a submodule Lightning would move it to one device.
             self.__dict__["model"] = model
 
-    def on_fit_start(self) -> None:
-        """Training has no variants: their entries would move with the weights."""
-        self.model.train()
-        self.rounding = _NOTHING
-        self._measure_with(lambda _: [])
+    # -- measuring ---------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
         """Finds the outliers, now that the weights are in place and on their device."""
-        if self.trainer.state.fn != "fit":
-            self.rounding = nudged(self.model)
-            self._measure_with(
-                lambda model: build_variants(model, self.variant_configs, self.control_seed)
-            )
+        self._task.begin_evaluation(self.model, self._data)
 
     on_test_start = on_validation_start
     on_predict_start = on_validation_start
 
-    def _measure_with(self, build: Callable[[nn.Module], list[Variant]]) -> None:
-        self.head = try_out(self.source, self.model, getattr(self.trainer, "datamodule", None))
-        if self.generation is not None and self.trainer.state.fn != "fit":
-            end_ids, pad_id = self.source.end_and_pad(self.model)
-            key = "model.generation"
-            self.generation.try_on(self.model, key, end_ids=end_ids, pad_id=pad_id)
-        self.variants = build(self.model)
-        self.caveats = Caveats(self.head, self.variants)
-
-    # -- scoring -----------------------------------------------------------------------------
-
-    def on_validation_epoch_start(self) -> None:
-        """Begins a new measurement."""
-        names = [ORIGINAL, *(variant.name for variant in self.variants), NOISE_FLOOR, ROUNDING]
-        self.tallies = {name: Tally() for name in names}
-        self.texts = {name: {} for name in self._leaders()}
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_predict_epoch_start = on_validation_epoch_start
-
     def validation_step(
         self, batch: WindowBatch | PromptBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> Mapping[str, object]:
+    ) -> dict[str, StepResult]:
         """Scores windows, or continues prompts, by the original and every variant.
 
         Args:
@@ -193,134 +175,29 @@ class OutlierExperiment(LightningModule):
             dataloader_idx: 0 for windows, 1 for prompts.
 
         Returns:
-            By variant, the scores of every scored token, or the continuations.
+            All that the batch gave, under the key `result`.
         """
-        if isinstance(batch, PromptBatch):
-            return self.predict_step(batch, batch_idx)
-        patches = {v.name: v.patch for v in self.variants if v.patch.entries}
-        if batch.number < _NOISE_FLOOR_BATCHES:
-            if self.rounding.entries:
-                patches[ROUNDING] = self.rounding
-            # After every other variant has come and gone: the weights must be back as they were.
-            patches[NOISE_FLOOR] = _NOTHING
-        scores = score_batch(
-            self.head,
-            batch.input_ids,
-            batch.attention_mask,
-            batch.targets,
-            patches,
-            watch=partial(
-                self._watching,
-                lambda o, name: o.watching(batch.attention_mask, name),
-                work=batch.input_ids.numel() / (1 + len(patches)),
-            ),
-        )
-        # What edits nothing is the original, and is not computed again.
-        for name in self._unedited():
-            scores[name] = scores[ORIGINAL].versus_itself()
-        for name, score in scores.items():
-            finite = self.tallies[name].add(batch.windows, batch.units, batch.targets, score)
-            if not finite and name not in (NOISE_FLOOR, ROUNDING):
-                self.caveats.not_finite(name, patches.get(name, _NOTHING), self.model, batch)
-        return scores
+        return {"result": self._task.step(batch)}
 
     test_step = validation_step
-
-    def predict_step(
-        self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> Mapping[str, object]:
-        """Continues prompts by the original, every variant and its first control.
-
-        Args:
-            batch: Prompts of the plan.
-            batch_idx: Position of the batch in this process.
-            dataloader_idx: Number of the loader.
-
-        Returns:
-            By variant, the continuations.
-        """
-        assert self.generation is not None  # or there would be no prompts
-        patches = {n: p for n, p in self._leaders().items() if n not in self._unedited()}
-        end_ids, pad_id = self.source.end_and_pad(self.model)
-        written = generate_batch(
-            self.model,
-            batch.input_ids,
-            batch.attention_mask,
-            patches,
-            self.generation.to_arguments(),
-            self.generation.seed + max(0, batch.number),
-            end_ids=end_ids,
-            pad_id=pad_id,
-            watch=partial(
-                self._watching,
-                lambda o, name: o.generating(batch.attention_mask, end_ids, name),
-                work=1 / len(patches),
-            ),
-        )
-        written = under_original(self.head, batch.input_ids, batch.attention_mask, written)
-        self.caveats.padded(self.model, batch)
-        written |= dict.fromkeys(self._unedited(), written[ORIGINAL])
-        for name, continuations in written.items():
-            rows = zip(batch.prompts.tolist(), continuations, strict=True)
-            self.texts[name] |= {prompt: row for prompt, row in rows if prompt >= 0}
-            if any(continuation.broken for continuation in continuations):
-                self.caveats.not_finite(name, patches.get(name, _NOTHING), self.model, batch)
-        return written
-
-    def _unedited(self) -> list[str]:
-        """Variants whose criterion selects nothing: they are the original."""
-        return [variant.name for variant in self.variants if not variant.patch.entries]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
-        return str(self.source.tokenizer.decode(list(tokens), skip_special_tokens=True))
-
-    def _leaders(self) -> dict[str, Patch]:
-        """The original, each variant and its first control: what writes, and is observed."""
-        leading = {variant.name: variant.patch for variant in self.variants if variant.leads}
-        return {ORIGINAL: _NOTHING, **leading}
-
-    @contextmanager
-    def _watching(
-        self,
-        observe: Callable[[Observer, str], AbstractContextManager[Observation]],
-        name: str,
-        work: float = 0.0,
-    ) -> Iterator[None]:
-        if name == ORIGINAL:
-            self.observed = {}
-        if self.observer is None or name not in self._leaders():
-            yield
-            stages.current().advance(work)
-            return
-        with observe(self.observer, name) as observation:
-            yield
-        stages.current().advance(work)
-        self.observed[name] = observation
-        if name == ORIGINAL:
-            self.observed |= {
-                unedited: replace(observation, moments={unedited: observation.moments[name]})
-                for unedited in self._unedited()
-            }
+    predict_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         """Logs the likelihood of the validation split during `fit`."""
-        if self.trainer.state.fn == "fit":
-            rows = self.tallies[ORIGINAL].rows
-            nll = math.fsum(row.nll for row in rows) / sum(row.tokens for row in rows)
-            self.log("likelihood/nll", nll, prog_bar=True)
+        self.log_dict(self._task.figures(), prog_bar=True)
 
     # -- training ----------------------------------------------------------------------------
 
-    def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        """Next-token loss of one batch, in nats per token."""
-        with self._watching(lambda o, n: o.watching(batch.attention_mask, n), ORIGINAL):
-            logits = self.model(batch.input_ids, attention_mask=batch.attention_mask).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-100
-        )
+    def on_fit_start(self) -> None:
+        """Tries the model out before it is trained."""
+        self._fitting.begin(self.model, self._data)
+
+    def training_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, Tensor | StepResult]:
+        """Next-token loss of one batch, in nats per token, and what was observed."""
+        first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        loss, observed = self._fitting.train(batch, self.trainer.global_step, first=first)
         self.log("likelihood/train_nll", loss, prog_bar=True)
-        return loss
+        return {"loss": loss} | ({} if observed is None else {"result": observed})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and cosine, as `training` says."""
@@ -331,3 +208,12 @@ class OutlierExperiment(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def weights(self) -> Any:
+        """Moments of every parameter during `fit`."""
+        return self._fitting.weights()
+
+    @property
+    def _fitting(self) -> Fitting:
+        assert isinstance(self.task, Fitting)
+        return self.task

@@ -1,224 +1,136 @@
-"""From rows per window to the figures of ``results.json``."""
+"""What a run has measured: the results of its steps, each once, in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import struct
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
 
-import numpy as np
-import numpy.typing as npt
+from harness.evaluation.step import Outcome, StepResult
 
-from harness.results import schema
-from harness.scoring.rows import Tally
-from harness.statistics.controls import versus_controls
-from harness.statistics.intervals import ratio_intervals
-from harness.statistics.perplexity import exp_or_none, likelihood
-from harness.statistics.significance import paired_p_values
-
-_Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A variant or control whose rows are to be turned into figures.
-
-    Attributes:
-        name: Its name.
-        edit: What was done to the weights.
-        control_of: The variant that it is a control for; None for a variant.
-    """
-
-    name: str
-    edit: schema.EditRecord
-    control_of: str | None = None
+# In front of each step: its number, its length in bytes, and their checksum.
+_HEAD = struct.Struct("<qQI")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How intervals and p-values are made.
+@dataclass
+class Totals:
+    """Everything that was measured, added up in the order of the plan.
 
     Attributes:
-        resamples: Random changes of sign behind p-values.
-        confidence: Coverage of the intervals, 0 to 1.
-        seed: Seed of the changes of sign.
+        reading: By model, what its scored windows gave.
+        writing: By model, what its continued prompts gave.
+        notes: What a reader should know of the models, one sentence each.
     """
 
-    resamples: int = 10_000
-    confidence: float = 0.95
-    seed: int = 0
+    reading: dict[str, Outcome] = field(default_factory=dict)
+    writing: dict[str, Outcome] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The part of the results that rows give.
+class Measurement:
+    """The results of steps, which may come in any order and from any number of processes.
 
-    Attributes:
-        original: The original's record.
-        variants: Records of the variants, by name.
-        controls: Records of the controls, by name.
-        noise_floor: The original against itself; None where nothing was scored.
+    They lie in a file, and only their places in memory, so that a long run needs no more of it than
+    a short one. Whoever reads them does so in the order of the plan: sums are the same to the last
+    bit, however the steps arose.
+
+    Args:
+        path: The file, which is made anew and grows while a run goes on: what a killed run leaves
+            can be read. None: a temporary file.
     """
 
-    original: schema.VariantRecord
-    variants: dict[str, schema.VariantRecord]
-    controls: dict[str, schema.VariantRecord]
-    noise_floor: schema.NoiseFloor | None = None
+    def __init__(self, path: Path | None = None) -> None:
+        # Open for as long as the measurement lives.
+        file: Any = tempfile.TemporaryFile() if path is None else path.open("w+b")  # noqa: SIM115
+        self._file: IO[bytes] = file
+        weakref.finalize(self, file.close)
+        self._places: dict[int, tuple[int, int]] = {}
 
     @classmethod
-    def of(
-        cls,
-        original: schema.VariantRecord,
-        records: Mapping[str, schema.VariantRecord],
-        subjects: Sequence[Subject],
-        noise_floor: schema.NoiseFloor | None = None,
-    ) -> Measured:
-        """Parts the records of the subjects into variants and controls."""
-        return cls(
-            original,
-            {s.name: records[s.name] for s in subjects if s.control_of is None},
-            {s.name: records[s.name] for s in subjects if s.control_of is not None},
-            noise_floor,
-        )
+    def read(cls, path: Path) -> Measurement:
+        """The steps that another process, or a killed run, has written; one cut short is left out.
 
+        Args:
+            path: The file.
+        """
+        measurement = cls()
+        with path.open("rb") as file:
+            while len(head := file.read(_HEAD.size)) == _HEAD.size:
+                number, length, checksum = _HEAD.unpack(head)
+                data = file.read(length)
+                if len(data) == length and zlib.crc32(data) == checksum:
+                    measurement._put(number, data)
+        return measurement
 
-def measure(
-    tallies: Mapping[str, Tally],
-    original: str,
-    again: str,
-    subjects: Sequence[Subject],
-    words: int | None,
-    bytes: int | None,
-    settings: Settings,
-    samples: Sequence[int] | None = None,
-) -> Measured:
-    """Compares every variant with the original, and with its controls.
+    def add(self, step: StepResult) -> None:
+        """Adds what a batch gave; what belongs to no batch of the plan is left out.
 
-    Totals are of all rows. Intervals and p-values are over samples: units that hold the same text
-    tell once what one of them tells, and so stand and fall together.
+        Args:
+            step: The result of a step.
 
-    Args:
-        tallies: Rows and histograms by name.
-        original: Name of the original's tally.
-        again: Name of the tally of the original's second scoring, which may cover fewer windows.
-        subjects: Variants and controls, each variant before its controls.
-        words: Words of the documents, None where the windows do not cover them.
-        bytes: Bytes of the documents, likewise.
-        settings: How intervals and p-values are made.
-        samples: Number of the sample that each unit of resampling belongs to, by number of the
-            unit; by default each is its own.
-    """
-    base = tallies[original]
-    tokens, baseline = _per_sample(base, samples)
-    changes = {
-        subject.name: _per_sample(tallies[subject.name], samples)[1] - baseline
-        for subject in subjects
-    }
-    rows = np.stack(list(changes.values())) if changes else np.zeros((0, len(tokens)))
-    intervals = ratio_intervals(rows, tokens, settings.confidence)
-    p_values = paired_p_values(rows, settings.resamples, settings.seed)
-    records: dict[str, schema.VariantRecord] = {}
-    for subject, interval, p_value in zip(subjects, intervals, p_values, strict=True):
-        tally = tallies[subject.name]
-        controls = [s.name for s in subjects if s.control_of == subject.name]
-        records[subject.name] = schema.VariantRecord(
-            likelihood=_likelihood(tally, words, bytes),
-            edit=subject.edit,
-            versus_original=schema.VersusOriginal(
-                delta_nll=interval.estimate,
-                delta_nll_ci95=interval.bounds,
-                p_value=p_value,
-                perplexity_ratio=exp_or_none(interval.estimate),
-                **_divergence(tally),
-            ),
-            versus_control=_versus_control(
-                changes[subject.name], [changes[name] for name in controls], tokens, settings
-            ),
-        )
-    original_record = schema.VariantRecord(likelihood=_likelihood(base, words, bytes))
-    return Measured.of(original_record, records, subjects, _noise_floor(base, tallies[again]))
+        Raises:
+            ValueError: If the step was measured before, and differently.
+        """
+        if step.number >= 0:
+            self._put(step.number, step.to_bytes())
 
+    def merge(self, other: Measurement) -> None:
+        """Adds the steps of another measurement of the same plan.
 
-def unscored(subjects: Sequence[Subject]) -> Measured:
-    """The same where no text was scored: what was done to the weights, and no figure."""
-    records = {subject.name: schema.VariantRecord(edit=subject.edit) for subject in subjects}
-    return Measured.of(schema.VariantRecord(), records, subjects)
+        Args:
+            other: What another process has measured.
 
+        Raises:
+            ValueError: If both have measured a step, and differently.
+        """
+        for number in other._places:
+            self._put(number, other._bytes(number))
 
-def _per_sample(tally: Tally, samples: Sequence[int] | None) -> tuple[_Array, _Array]:
-    """Scored tokens and nats per sample, summed in the order of the plan."""
-    rows = tally.sorted_rows()
-    labels = [row.unit if samples is None else samples[row.unit] for row in rows]
-    _, where = np.unique(labels, return_inverse=True)
-    tokens, nll = (
-        np.bincount(where, np.array(column, dtype=np.float64))
-        for column in ([row.tokens for row in rows], [row.nll for row in rows])
-    )
-    return tokens.astype(np.float64), nll.astype(np.float64)
+    def __len__(self) -> int:
+        """How many steps there are."""
+        return len(self._places)
 
+    def __contains__(self, number: int) -> bool:
+        """Whether a step is there."""
+        return number in self._places
 
-def _likelihood(tally: Tally, words: int | None, bytes: int | None) -> schema.Likelihood:
-    rows = tally.sorted_rows()
-    tokens = sum(row.tokens for row in rows)
-    return likelihood([row.nll for row in rows], tokens, words, bytes)
+    def __iter__(self) -> Iterator[StepResult]:
+        """Reads the steps in the order of the plan."""
+        for number in sorted(self._places):
+            yield StepResult.from_bytes(self._bytes(number))
 
+    def totals(self) -> Totals:
+        """Adds up all steps; of the notes on a model each stands once, as it came up first."""
+        totals = Totals()
+        told: set[str] = set()
+        for step in self:
+            part = totals.reading if step.is_scored else totals.writing
+            for name, outcome in step.outcomes.items():
+                totals.notes += [] if name in told else outcome.notes
+                told |= {name} if outcome.notes else set()
+                part.setdefault(name, Outcome()).add(outcome)
+        return totals
 
-def _divergence(tally: Tally) -> dict[str, float | None]:
-    rows = tally.sorted_rows()
-    tokens = sum(row.tokens for row in rows)
-    finite = tally.kl.nonfinite == 0
-    mean = likelihood([row.kl for row in rows], tokens).nll
-    return {
-        "kl_mean": mean,
-        "kl_p50": tally.kl.quantile(0.5) if finite else None,
-        "kl_p99": tally.kl.quantile(0.99) if finite else None,
-        "kl_max": tally.kl.maximum if finite else None,
-        "top1_agreement": sum(row.agree for row in rows) / tokens if finite else None,
-    }
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
+    def _put(self, number: int, data: bytes) -> None:
+        if number in self._places:
+            if self._bytes(number) != data:
+                raise ValueError(f"step {number} was measured twice, and differently")
+            return
+        start = self._file.seek(0, 2) + _HEAD.size
+        self._file.write(_HEAD.pack(number, len(data), zlib.crc32(data)) + data)
+        self._file.flush()
+        self._places[number] = start, len(data)
 
-def _versus_control(
-    change: _Array, controls: list[_Array], tokens: _Array, settings: Settings
-) -> schema.VersusControl | None:
-    if not controls:
-        return None
-    compared = versus_controls(change, np.stack(controls), tokens, settings.confidence)
-    return schema.VersusControl(
-        controls=len(controls),
-        delta_nll=compared.controls.estimate,
-        delta_nll_ci95=compared.controls.bounds,
-        excess_delta_nll=compared.excess.estimate,
-        excess_ci95=compared.excess.bounds,
-        importance_ratio=compared.importance_ratio,
-        p_value=compared.p_value,
-        lowest=compared.lowest,
-        highest=compared.highest,
-    )
-
-
-def _noise_floor(base: Tally, again: Tally) -> schema.NoiseFloor:
-    first = {row.window: row for row in base.rows}
-    rows = again.sorted_rows()
-    tokens = sum(row.tokens for row in rows)
-    differences = [row.nll - first[row.window].nll for row in rows]
-    return schema.NoiseFloor(
-        delta_nll=likelihood(differences, tokens).nll,
-        kl_mean=likelihood([row.kl for row in rows], tokens).nll,
-    )
-
-
-def rounding(base: Tally, nudged: Tally, entries: int) -> schema.Rounding | None:
-    """What the precision of the weights leaves undecided.
-
-    Args:
-        base: Rows of the original.
-        nudged: Rows of the original with some weights moved to the next number of their type, which
-            may cover fewer windows.
-        entries: Number of weights moved.
-
-    Returns:
-        The figures; None where no such rows are there.
-    """
-    if not nudged.rows:
-        return None
-    floor, divergence = _noise_floor(base, nudged), _divergence(nudged)
-    return schema.Rounding(entries, floor.delta_nll, floor.kl_mean, divergence["top1_agreement"])
+    def _bytes(self, number: int) -> bytes:
+        start, length = self._places[number]
+        self._file.seek(start)
+        return self._file.read(length)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.evaluation.measurement import Settings
+from harness.evaluation.design import Decode, Design, Resampling
 from harness.results import schema
+from harness.results.schema import ORIGINAL
 from harness.statistics.intervals import ratio_intervals
 from harness.writing.continuations import (
     degeneration_differences,
@@ -22,12 +23,42 @@ from harness.writing.generate import Continuation
 
 Written = Mapping[int, Continuation]
 """Continuations by number of the prompt."""
-Decode = Callable[[Sequence[int]], str]
 _FLUENCY = "nll_under_original"
 
 
+def text_records(
+    texts: Mapping[str, Written], design: Design
+) -> tuple[dict[str, schema.TextRecord], list[str]]:
+    """Figures of the texts of every model.
+
+    Args:
+        texts: What each wrote, by name; nothing where no prompts were continued.
+        design: How texts are decoded, and which further metrics there are.
+
+    Returns:
+        Records by model, and a sentence for each metric that failed.
+    """
+    if not texts.get(ORIGINAL):
+        return {}, []
+    decoded = {
+        name: {n: design.decode(text.tokens) for n, text in written.items() if not text.broken}
+        for name, written in texts.items()
+    }
+    figures, problems = foreign_metrics(design.metrics, decoded, ORIGINAL)
+    records = {
+        name: replace(
+            measure_texts(
+                written, None if name == ORIGINAL else texts[ORIGINAL], design.resampling
+            ),
+            metrics=figures[name],
+        )
+        for name, written in texts.items()
+    }
+    return records, problems
+
+
 def measure_texts(
-    written: Written, original: Written | None, settings: Settings
+    written: Written, original: Written | None, resampling: Resampling
 ) -> schema.TextRecord:
     """Figures of the texts of one model.
 
@@ -37,19 +68,17 @@ def measure_texts(
     Args:
         written: What it wrote.
         original: What the original wrote after the same prompts; None for the original itself.
-        settings: How intervals are made.
+        resampling: How intervals are made.
     """
     whole = [number for number in sorted(written) if not written[number].broken]
-    intervals = degeneration_intervals(_counts(written, whole), settings.confidence)
+    intervals = degeneration_intervals(_counts(written, whole), resampling.confidence)
     texts = [written[number] for number in whole if written[number].tokens]
     tokens = sum(len(text.tokens) for text in texts)
     nll, lengths = _fluency(texts)
-    fluency = ratio_intervals([nll], lengths, settings.confidence)[0]
+    fluency = ratio_intervals([nll], lengths, resampling.confidence)[0]
+    figures: dict[str, Any] = {name: interval.estimate for name, interval in intervals.items()}
     record = schema.TextRecord(
-        seq_rep_4=intervals["seq_rep_4"].estimate,
-        distinct_2=intervals["distinct_2"].estimate,
-        diversity=intervals["diversity"].estimate,
-        loop_rate=intervals["loop_rate"].estimate,
+        **figures,
         tokens=tokens,
         prompts=len(written),
         broken=len(written) - len(whole),
@@ -65,13 +94,13 @@ def measure_texts(
         return record
     both = [number for number in whole if not original[number].broken]
     differences = degeneration_differences(
-        _counts(written, both), _counts(original, both), settings.confidence
+        _counts(written, both), _counts(original, both), resampling.confidence
     )
     ours, theirs = ([side[number] for number in both] for side in (written, original))
     departed = departure([text.tokens for text in ours], [text.tokens for text in theirs])
     told = [pair for pair in zip(ours, theirs, strict=True) if pair[0].tokens and pair[1].tokens]
     ours, theirs = ([pair[side] for pair in told] for side in (0, 1))
-    differences[_FLUENCY] = nll_difference(_fluency(ours), _fluency(theirs), settings.confidence)
+    differences[_FLUENCY] = nll_difference(_fluency(ours), _fluency(theirs), resampling.confidence)
     return replace(
         record,
         identical_to_original=departed.identical,

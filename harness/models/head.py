@@ -22,7 +22,7 @@ from harness.outliers.parameters import storage_key
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from harness.outliers import Patch
+    from harness.outliers.intervention import Intervention
 
 
 class ChunkedHead:
@@ -122,13 +122,11 @@ class ChunkedHead:
             logits: Tensor = self.model(input_ids=ids, use_cache=False, return_dict=True).logits
         return logits[0]
 
-    def split(self, patch: Patch) -> tuple[Patch, Patch]:
-        """The parts of a patch that body and tail need; entries of tied parameters are in both."""
+    def split(self, intervention: Intervention) -> tuple[Intervention, Intervention]:
+        """The parts that body and tail need; what is done to tied parameters is in both."""
         if self._backbone is None:
-            return patch, patch.only([])
-        body = [name for name in patch.names if name in self._body_names]
-        tail = [name for name in patch.names if name in self._tail_names]
-        return patch.only(body), patch.only(tail)
+            return intervention, intervention.within([])
+        return intervention.within(self._body_names), intervention.within(self._tail_names)
 
     def _difference(self, ids: Tensor, mask: Tensor, expected: Tensor) -> str | None:
         assert self._backbone is not None

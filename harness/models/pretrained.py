@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.base.console import quiet_transformers
-from harness.data.checks import padding_id
 from harness.errors import ConfigError
 from harness.models import adapters
 from harness.models.checkpoint import ADAPTER, Checkpoint
@@ -30,6 +29,8 @@ from harness.models.configuration import (
 )
 from harness.models.loading import load_weights, make_model, read_tokenizer, unused
 from harness.models.repository import first_line
+from harness.outliers.parameters import parameter_count
+from harness.results.schema import ModelRecord
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -250,8 +251,8 @@ class Pretrained:
             )
         return model.eval()
 
-    def end_and_pad(self, model: PreTrainedModel) -> tuple[set[int], int]:
-        """Tokens that end a generated text, and the one that fills up texts that have ended.
+    def end_ids(self, model: PreTrainedModel) -> set[int]:
+        """Tokens that end a generated text.
 
         Args:
             model: The model, whose generation settings come before its tokenizer's.
@@ -259,8 +260,21 @@ class Pretrained:
         given = model.generation_config
         end = given.eos_token_id if given else None
         end = self.tokenizer.eos_token_id if end is None else end
-        ends = {end} if isinstance(end, int) else set(end or ())
-        return ends, padding_id(self.tokenizer, self.vocabulary)
+        return {end} if isinstance(end, int) else set(end or ())
+
+    def record(self, model: PreTrainedModel) -> ModelRecord:
+        """What results tell of the model.
+
+        Args:
+            model: The model, loaded.
+        """
+        return ModelRecord(
+            pretrained=self.name,
+            revision=self.revision,
+            class_name=type(model).__name__,
+            parameters=parameter_count(model),
+            dtype=str(model.dtype).removeprefix("torch."),
+        )
 
     def refused(self, reason: str) -> ConfigError:
         """What says that this model cannot be evaluated, under the key that names it."""

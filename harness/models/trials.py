@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.base.console import note
-from harness.data import TextDataModule
 from harness.errors import ConfigError
 from harness.models.causality import looks_ahead
 from harness.models.head import ChunkedHead, evaluating
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _SHORT = 8
 
 
-def try_out(source: Pretrained, model: PreTrainedModel, data: object) -> ChunkedHead:
+def try_out(source: Pretrained, model: PreTrainedModel, longest: int | None = None) -> ChunkedHead:
     """Refuses a model that fails, looks ahead, or cannot take rows of the length that is asked for.
 
     Limits that a configuration states are believed until here, and not all are right. Of what is
@@ -30,7 +29,7 @@ def try_out(source: Pretrained, model: PreTrainedModel, data: object) -> Chunked
     Args:
         source: Where the model comes from.
         model: The model, on its device.
-        data: The data module whose rows it will see; of anything else no row is tried.
+        longest: Most ids that it will see at once; None to try no such row.
 
     Returns:
         The model in two parts, ready to score.
@@ -43,7 +42,6 @@ def try_out(source: Pretrained, model: PreTrainedModel, data: object) -> Chunked
             "float16 is slow on a CPU: bfloat16 needs no more memory and a fraction of the time "
             "(--model.dtype bfloat16)"
         )
-    longest = data.longest_row() if isinstance(data, TextDataModule) else None
     limits = [limit for limit in (longest, source.max_positions) if limit is not None]
     short = min([_SHORT, *limits])
     try:

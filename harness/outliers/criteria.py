@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Real
 
 from torch import Tensor
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, check_positive, is_number
 from harness.outliers import nearest
 from harness.outliers.pieces import double, finite_range, mask, mean_and_std, single
 from harness.outliers.ranking import largest
@@ -168,18 +167,3 @@ class TopFraction(Criterion):
         name, weight = max(parameters.items(), key=lambda item: item[1].numel())
         size = f"{name} of {weight.numel():,} weights"
         return f"{self.fraction:g} of its largest tensor, {size}, is less than one"
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite real number; a bool is none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_positive(key: str, value: float) -> None:
-    """Refuses an argument that is not a positive, finite number.
-
-    Raises:
-        ConfigError: Naming the argument.
-    """
-    if not is_number(value) or value <= 0:
-        raise ConfigError(key, value, "must be a positive, finite number")

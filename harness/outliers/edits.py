@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.outliers.criteria import Criterion, check_positive
+from harness.errors import check_positive
+from harness.outliers.criteria import Criterion
 from harness.outliers.entries import read
 
 

@@ -54,3 +54,8 @@ def unique_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         Parameters by their first name, in the model's order.
     """
     return {name: model.get_parameter(name) for name in tied_names(model)}
+
+
+def parameter_count(model: nn.Module) -> int:
+    """The number of floating-point weights, tied ones once."""
+    return sum(parameter.numel() for parameter in unique_parameters(model).values())

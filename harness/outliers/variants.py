@@ -1,32 +1,25 @@
-"""Named interventions on one set of weights, each with its matched random controls."""
+"""Variants as the configuration describes them: where an intervention comes from."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
 from torch import nn
 
-from harness.base import stages
-from harness.base.memory import give_back
 from harness.errors import ConfigError
-from harness.outliers import (
-    Criterion,
-    Edit,
-    Patch,
-    Scope,
-    Zero,
-    make_patch,
-    matched_control,
-    patchfile,
-)
-from harness.outliers.parameters import unique_parameters
+from harness.outliers import patchfile
+from harness.outliers.criteria import Criterion
+from harness.outliers.edits import Edit, Zero
+from harness.outliers.intervention import Intervention
+from harness.outliers.patch import make_patch
+from harness.outliers.patched_weights import PatchedWeights, Told
+from harness.outliers.scope import Scope
 
-ORIGINAL = "original"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.)")
 """Names of folders that any file system takes."""
 
@@ -37,6 +30,101 @@ _TAKEN = re.compile(
     r"|(con|prn|aux|nul|com\d|lpt\d)(\..*)?",
     re.IGNORECASE,
 )
+
+
+class Variant(ABC):
+    """Where the intervention of a variant comes from."""
+
+    def check(self, key: str, skeleton: nn.Module) -> None:  # noqa: B027  (some need none)
+        """Refuses what does not go with a model, before its weights are read.
+
+        Args:
+            key: Configuration key of the variant.
+            skeleton: The model without values.
+
+        Raises:
+            ConfigError: Naming the key and what the model has.
+        """
+
+    @abstractmethod
+    def find(self, name: str, model: nn.Module, seed: int = 0) -> Intervention:
+        """Finds what is done to a model.
+
+        Args:
+            name: Name of the variant.
+            model: The model, with its own weights.
+            seed: Seed of the controls that are drawn beside it.
+
+        Raises:
+            ConfigError: If it is for another model.
+        """
+
+
+@dataclass(frozen=True)
+class OutlierEdit(Variant):
+    """An edit of the weights that a criterion selects.
+
+    Args:
+        criterion: Which entries are outliers.
+        edit: What becomes of them.
+        scope: Which parameters the criterion may touch.
+    """
+
+    criterion: Criterion
+    edit: Edit = Zero()  # noqa: RUF009  (frozen)
+    scope: Scope = field(default_factory=Scope)
+
+    def check(self, key: str, skeleton: nn.Module) -> None:
+        """Refuses patterns that match nothing."""
+        try:
+            self.scope.select(skeleton)
+        except ConfigError as error:
+            raise error.under(f"{key}.scope") from None
+
+    def find(self, name: str, model: nn.Module, seed: int = 0) -> PatchedWeights:
+        """Finds the outliers, and what becomes of them."""
+        parameters = self.scope.select(model)
+        patch = make_patch(parameters, self.criterion, self.edit)
+        told = Told(
+            verb=self.edit.verb(),
+            which=self.criterion.which(),
+            scope=str(self.scope),
+            in_scope=sum(parameter.numel() for parameter in parameters.values()),
+            nearest=None if patch.entries else self.criterion.nearest(parameters),
+        )
+        made_by = {
+            "variant": name,
+            "criterion": str(self.criterion),
+            "edit": str(self.edit),
+            "scope": asdict(self.scope),
+            "told": {key: value for key, value in asdict(told).items() if key != "nearest"},
+        }
+        return PatchedWeights(
+            patch, name, str(self.criterion), str(self.edit), told, made_by, self.edit, seed
+        )
+
+
+@dataclass(frozen=True)
+class SavedPatch(Variant):
+    """A patch that a run has saved.
+
+    Args:
+        path: Its file.
+    """
+
+    path: str
+
+    def find(self, name: str, model: nn.Module, seed: int = 0) -> PatchedWeights:
+        """Reads it, and makes sure that it is for the weights of this model."""
+        key = f"model.variants.{name}.patch"
+        patch, manifest = patchfile.load(Path(self.path), key)
+        try:
+            patchfile.check(patch, model, key)
+        except ConfigError as error:
+            raise ConfigError(key, self.path, f"{error.value}: {error.reason}") from None
+        criterion, edit = str(manifest.get("criterion")), str(manifest.get("edit"))
+        told = Told.read(manifest.get("told"))
+        return PatchedWeights(patch, name, criterion, edit, told, manifest, seed=seed)
 
 
 @dataclass
@@ -59,95 +147,47 @@ class VariantConfig:
     controls: NonNegativeInt = 0
     patch: str | None = None
 
+    def variant(self, key: str) -> Variant:
+        """The kind of variant that is described.
 
-@dataclass(frozen=True)
-class Told:
-    """What is done to which weights, in words; None where a saved patch does not tell.
+        Args:
+            key: Its configuration key.
 
-    Attributes:
-        verb: What is done: `zeroes`.
-        which: To which weights: `those with |w| > 5`.
-        scope: Where they were looked for: `matrices`.
-        in_scope: Number of weights there.
-        nearest: Where none was found, how near it came.
-    """
-
-    verb: str | None = None
-    which: str | None = None
-    scope: str | None = None
-    in_scope: int | None = None
-    nearest: str | None = None
-
-    @classmethod
-    def read(cls, said: object) -> Told:
-        """What a manifest says, as far as it is fit to be shown."""
-        values = said if isinstance(said, Mapping) else {}
-        words = {key: values.get(key) for key in ("verb", "which", "scope")}
-        size = values.get("in_scope")
-        return cls(
-            **{key: word for key, word in words.items() if _is_shown(word)},
-            in_scope=size if type(size) is int and size > 0 else None,
-        )
+        Raises:
+            ConfigError: For neither or both of criterion and patch, or a patch file that cannot be
+                read.
+        """
+        if self.patch is None:
+            if self.criterion is None:
+                reason = "needs a criterion, for example AbsoluteThreshold, or else a patch"
+                raise ConfigError(f"{key}.criterion", None, reason)
+            return OutlierEdit(self.criterion, self.edit or Zero(), self.scope)
+        if self.criterion is not None:
+            reason = "stands beside a criterion; give one of the two"
+            raise ConfigError(f"{key}.patch", self.patch, reason)
+        if self.edit is not None or self.scope != Scope():
+            reason = "has its own edit and scope; leave those of the variant out"
+            raise ConfigError(f"{key}.patch", self.patch, reason)
+        patchfile.load(Path(self.patch), f"{key}.patch")
+        return SavedPatch(self.patch)
 
 
-def _is_shown(word: object) -> bool:
-    """Whether it is one line of text, without what a terminal would take for a command."""
-    return isinstance(word, str) and word.isprintable()
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A variant that is ready to be applied.
-
-    Attributes:
-        name: Its name in tables, files and TensorBoard.
-        patch: The edited entries.
-        criterion: How the entries were chosen, as a user would write it.
-        edit: What was done to them.
-        control_of: Name of the variant that this one is a control for; None for a variant.
-        made_by: What made the patch, for its manifest.
-        told: The same for a reader.
-    """
-
-    name: str
-    patch: Patch
-    criterion: str
-    edit: str
-    control_of: str | None = None
-    made_by: Mapping[str, object] = field(default_factory=dict)
-    told: Told = Told()
-
-    @property
-    def leads(self) -> bool:
-        """Whether it is a variant, or the first of a variant's controls."""
-        return self.control_of is None or self.name == f"{self.control_of}-control-0"
-
-
-def check_configs(configs: Mapping[str, VariantConfig]) -> None:
-    """Refuses names and combinations that cannot be built, before a model is loaded.
+def variants_of(configs: Mapping[str, VariantConfig]) -> dict[str, Variant]:
+    """The variants of a configuration, refused before a model is loaded if they cannot be built.
 
     Raises:
-        ConfigError: For a name that cannot be a folder, a variant with neither or both of
-            criterion and patch, or a patch file that cannot be read.
+        ConfigError: For a name that cannot be a folder, or as `VariantConfig.variant` does.
     """
     seen: set[str] = set()
+    variants = {}
     for name, config in configs.items():
         key = f"model.variants.{name}"
         _check_name(key, name)
         if name.lower() in seen:
             raise ConfigError(key, name, "is the name of another variant but for its case")
         seen.add(name.lower())  # some file systems do not tell a from A
-        if config.criterion is None and config.patch is None:
-            reason = "needs a criterion, for example AbsoluteThreshold, or else a patch"
-            raise ConfigError(f"{key}.criterion", None, reason)
-        if config.criterion is not None and config.patch is not None:
-            reason = "stands beside a criterion; give one of the two"
-            raise ConfigError(f"{key}.patch", config.patch, reason)
-        if config.patch is not None:
-            if config.edit is not None or config.scope != Scope():
-                reason = "has its own edit and scope; leave those of the variant out"
-                raise ConfigError(f"{key}.patch", config.patch, reason)
-            patchfile.load(Path(config.patch), f"{key}.patch")
+        variants[name] = config.variant(key)
+    return variants
 
 
 def _check_name(key: str, name: str) -> None:
@@ -159,120 +199,3 @@ def _check_name(key: str, name: str) -> None:
         raise ConfigError(key, name, reason)
     if _TAKEN.fullmatch(name):
         raise ConfigError(key, name, "is taken: a run's folder has that name for something else")
-
-
-def check_scopes(configs: Mapping[str, VariantConfig], skeleton: nn.Module) -> None:
-    """Refuses scope patterns that match nothing in a model without values.
-
-    Raises:
-        ConfigError: Naming the pattern and what the model has.
-    """
-    for name, config in configs.items():
-        _select(name, config, skeleton)
-
-
-def build_variants(
-    model: nn.Module, configs: Mapping[str, VariantConfig], control_seed: int
-) -> list[Variant]:
-    """Finds the outliers of every variant and draws its controls.
-
-    Args:
-        model: The original, with its weights.
-        configs: What is asked for, by name.
-        control_seed: Seed of the random controls.
-
-    Returns:
-        Each variant followed by its controls, in the order of the configuration.
-
-    Raises:
-        ConfigError: If a scope matches nothing, or a saved patch is of another model.
-    """
-    variants: list[Variant] = []
-    for name, config in configs.items():
-        with stages.stage(f"finding outliers: {name}"):
-            variant = _build(name, config, model)
-        variants.append(variant)
-        for number in range(config.controls if variant.patch.entries else 0):
-            control = matched_control(variant.patch, model, control_seed, number, _edit(config))
-            variants.append(
-                Variant(
-                    f"{name}-control-{number}",
-                    control,
-                    f"random, as many as {name}",
-                    variant.edit,
-                    name,
-                    told=replace(variant.told, which="as many at random"),
-                )
-            )
-        give_back()
-    return variants
-
-
-def patch_path(variant: Variant) -> str | None:
-    """Where a run folder holds the variant's patch; None for controls and empty patches."""
-    if variant.control_of is not None or not variant.patch.entries:
-        return None
-    return f"patches/{variant.name}.safetensors"
-
-
-def entries_by_module_class(patch: Patch, model: nn.Module) -> dict[str, int]:
-    """Counts edited entries by the class of the module that owns the parameter."""
-    counts: Counter[str] = Counter()
-    for tensor in patch.tensors:
-        owner = tensor.name.rpartition(".")[0]
-        counts[type(model.get_submodule(owner)).__name__] += tensor.entries
-    return dict(sorted(counts.items()))
-
-
-def parameter_count(model: nn.Module) -> int:
-    """The number of floating-point weights, tied ones once."""
-    return sum(parameter.numel() for parameter in unique_parameters(model).values())
-
-
-def _edit(config: VariantConfig) -> Edit | None:
-    """The edit; None where a saved patch does not hold it as an object."""
-    return config.edit or (Zero() if config.patch is None else None)
-
-
-def _build(name: str, config: VariantConfig, model: nn.Module) -> Variant:
-    if config.patch is not None:
-        return _saved(name, config.patch, model)
-    edit = _edit(config)
-    assert config.criterion is not None  # check_configs has seen to it
-    assert edit is not None
-    parameters = _select(name, config, model)
-    patch = make_patch(parameters, config.criterion, edit)
-    told = Told(
-        verb=edit.verb(),
-        which=config.criterion.which(),
-        scope=str(config.scope),
-        in_scope=sum(parameter.numel() for parameter in parameters.values()),
-        nearest=None if patch.entries else config.criterion.nearest(parameters),
-    )
-    made_by = {
-        "variant": name,
-        "criterion": str(config.criterion),
-        "edit": str(edit),
-        "scope": asdict(config.scope),
-        "told": {key: value for key, value in asdict(told).items() if key != "nearest"},
-    }
-    return Variant(name, patch, str(config.criterion), str(edit), made_by=made_by, told=told)
-
-
-def _saved(name: str, path: str, model: nn.Module) -> Variant:
-    key = f"model.variants.{name}.patch"
-    patch, manifest = patchfile.load(Path(path), key)
-    try:
-        patchfile.check(patch, model, key)
-    except ConfigError as error:
-        raise ConfigError(key, path, f"{error.value}: {error.reason}") from None
-    criterion, edit = str(manifest.get("criterion")), str(manifest.get("edit"))
-    told = Told.read(manifest.get("told"))
-    return Variant(name, patch, criterion, edit, made_by=manifest, told=told)
-
-
-def _select(name: str, config: VariantConfig, model: nn.Module) -> dict[str, nn.Parameter]:
-    try:
-        return config.scope.select(model)
-    except ConfigError as error:
-        raise error.under(f"model.variants.{name}.scope") from None

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+ORIGINAL = "original"
+"""Name of the model as it was loaded, among the variants."""
+
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes; a new key beside the others leaves it alone."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.base.memory import give_back
 from harness.models.head import ChunkedHead, evaluating
+from harness.results.schema import ORIGINAL
 from harness.scoring.tokens import (
     Predictions,
     TokenScores,
@@ -24,11 +25,10 @@ from harness.scoring.tokens import (
 )
 
 if TYPE_CHECKING:
-    from harness.outliers import Patch
+    from harness.outliers.intervention import Intervention
 
 Watch = Callable[[str], AbstractContextManager[object]]
 
-ORIGINAL = "original"
 IGNORED = -100
 
 # Every chunk reads all weights of the head anew: small ones are slow. And below 32 MiB glibc takes
@@ -44,7 +44,7 @@ def score_batch(
     input_ids: Tensor,
     attention_mask: Tensor,
     targets: Tensor,
-    patches: Mapping[str, Patch],
+    interventions: Mapping[str, Intervention],
     *,
     watch: Watch = lambda _: nullcontext(),
     chunk_bytes: int | None = None,
@@ -62,7 +62,7 @@ def score_batch(
         input_ids: Token ids [B, T].
         attention_mask: 1 for tokens, 0 for padding on the right [B, T].
         targets: The token that follows each position, -100 where it is not scored [B, T].
-        patches: Patches by the variants' names.
+        interventions: What is done to the model, by the variants' names.
         watch: Gives a context for each body's forward by name, in which it can be observed.
         chunk_bytes: Size of one chunk of fp32 logits. None: 64 MiB on the CPU, 256 MiB elsewhere.
         hidden_bytes: Hidden states kept of one group of variants, at least one variant's. None:
@@ -74,7 +74,7 @@ def score_batch(
     Raises:
         ValueError: If a variant has the original's name.
     """
-    if ORIGINAL in patches:
+    if ORIGINAL in interventions:
         raise ValueError(f"a variant cannot be called {ORIGINAL!r}")
     if chunk_bytes is None:
         chunk_bytes = _CHUNK_BYTES if input_ids.device.type == "cpu" else _CHUNK_BYTES_ELSEWHERE
@@ -85,10 +85,13 @@ def score_batch(
         batch = _Batch(head, input_ids, attention_mask, targets, chunk_bytes, watch)
         # Made first: small results between one chunk's logits and the next would keep the
         # allocator from using the same memory again, and each chunk would take its own.
-        scores = {ORIGINAL: batch.empty(), **{name: batch.empty(versus=True) for name in patches}}
+        scores = {
+            ORIGINAL: batch.empty(),
+            **{name: batch.empty(versus=True) for name in interventions},
+        }
         original = batch.hidden(ORIGINAL, nullcontext())
         size = max(1, hidden_bytes // max(1, original.nbytes))
-        for group in _groups(patches, size):
+        for group in _groups(interventions, size):
             batch.score(original, group, scores)
         return scores
 
@@ -126,20 +129,23 @@ class _Batch:
     def hidden(
         self, name: str, patched: AbstractContextManager[object], out: Tensor | None = None
     ) -> Tensor:
-        """Hidden states [N, D] of the scored positions, by the body under a patch."""
+        """Hidden states [N, D] of the scored positions, by the body under an intervention."""
         with patched, self.watch(name):
             hidden = self.head.body(*self.inputs).flatten(0, 1)
         return torch.index_select(hidden, 0, self.positions.to(hidden.device), out=out)
 
     def score(
-        self, original: Tensor, patches: Mapping[str, Patch], scores: Mapping[str, TokenScores]
+        self,
+        original: Tensor,
+        interventions: Mapping[str, Intervention],
+        scores: Mapping[str, TokenScores],
     ) -> None:
         """Writes the scores of the original and of a group of variants, chunk after chunk."""
         # Made first, for the reason that scores are.
-        room = original.new_empty((len(patches), *original.shape))
+        room = original.new_empty((len(interventions), *original.shape))
         hidden, tails = {}, {}
-        for (name, patch), out in zip(patches.items(), room, strict=True):
-            body, tails[name] = self.head.split(patch)
+        for (name, intervention), out in zip(interventions.items(), room, strict=True):
+            body, tails[name] = self.head.split(intervention)
             hidden[name] = self.hidden(name, body.applied(self.head.model), out)
         # What bodies worked in would lie beside the logits, which do not fit there.
         give_back()
@@ -153,14 +159,14 @@ class _Batch:
         rows: slice,
         original: Tensor,
         hidden: Mapping[str, Tensor],
-        tails: Mapping[str, Patch],
+        tails: Mapping[str, Intervention],
         scores: Mapping[str, TokenScores],
     ) -> None:
         reference = self._predictions(original[rows])
         targets = self.targets[rows].to(reference.top.device)
         scores[ORIGINAL].nll[rows] = token_nll(reference, targets)
         for name, tail in tails.items():
-            with tail.applied(self.head.model) if tail.names else nullcontext():
+            with nullcontext() if tail.is_identity else tail.applied(self.head.model):
                 variant = self._predictions(hidden[name][rows])
             score = scores[name]
             assert score.kl is not None
@@ -175,8 +181,10 @@ class _Batch:
         return Predictions.of(self.head.tail(hidden))
 
 
-def _groups(patches: Mapping[str, Patch], size: int) -> Iterator[dict[str, Patch]]:
-    """Patches in groups of at most `size`; an empty group where there are none."""
-    names = list(patches)
+def _groups(
+    interventions: Mapping[str, Intervention], size: int
+) -> Iterator[dict[str, Intervention]]:
+    """Interventions in groups of at most `size`; an empty group where there are none."""
+    names = list(interventions)
     for start in range(0, max(1, len(names)), size):
-        yield {name: patches[name] for name in names[start : start + size]}
+        yield {name: interventions[name] for name in names[start : start + size]}

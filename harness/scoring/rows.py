@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class WindowRow(NamedTuple):
 
 @dataclass
 class Tally:
-    """Everything that is kept of one variant while batches go by.
+    """What is kept of the scores of one model.
 
     Attributes:
         rows: One per window, in the order of scoring.
@@ -44,18 +45,17 @@ class Tally:
     rows: list[WindowRow] = field(default_factory=list)
     kl: LogHistogram = field(default_factory=LogHistogram)
 
-    def add(self, windows: Tensor, units: Tensor, targets: Tensor, scores: TokenScores) -> bool:
-        """Adds the scores of one batch.
+    @classmethod
+    def of(cls, windows: Tensor, units: Tensor, targets: Tensor, scores: TokenScores) -> Tally:
+        """What the scores of one batch add up to.
 
         Args:
             windows: Numbers of the windows, [B].
             units: Their units of resampling, [B].
             targets: Token ids, -100 where nothing is scored, [B, T].
             scores: Per scored token, row after row.
-
-        Returns:
-            Whether every likelihood in the batch is finite.
         """
+        tally = cls()
         scored = (targets != -100).cpu()
         row_of_token = scored.nonzero()[:, 0]
         tokens = scored.sum(1).tolist()
@@ -65,10 +65,25 @@ class Tally:
         else:
             kl = _per_row(scores.kl, row_of_token, len(tokens))
             agree = [int(count) for count in _per_row(scores.agree, row_of_token, len(tokens))]
-            self.kl.add(scores.kl)
+            tally.kl.add(scores.kl)
         columns = zip(windows.tolist(), units.tolist(), tokens, nll, kl, agree, strict=True)
-        self.rows.extend(WindowRow(*row) for row in columns)
-        return bool(torch.isfinite(scores.nll).all())
+        tally.rows.extend(WindowRow(*row) for row in columns)
+        return tally
+
+    def merge(self, other: Tally) -> None:
+        """Adds what another batch adds up to."""
+        self.rows += other.rows
+        self.kl.merge(other.kl)
+
+    @property
+    def tokens(self) -> int:
+        """Scored tokens."""
+        return sum(row.tokens for row in self.rows)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every likelihood is finite."""
+        return all(math.isfinite(row.nll) for row in self.rows)
 
     def sorted_rows(self) -> list[WindowRow]:
         """The rows in the order of the plan, whoever scored them."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.base.console import note
+from harness.evaluation.experiment import OutlierExperiment
 
 if TYPE_CHECKING:
-    from harness.evaluation.experiment import OutlierExperiment
     from harness.tracking.recorder import RunRecorder
 
 TRAINED, MONITORED = "likelihood/train_nll", "likelihood/nll"
@@ -51,6 +51,6 @@ class HuggingFaceCheckpoint(Callback):
     def _save(self, pl_module: LightningModule, name: str) -> None:
         if self.recorder.folder is None:  # only the first process has one
             return
-        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
+        experiment = OutlierExperiment.of(pl_module)
         folder = self.recorder.folder.path / "checkpoints" / name
         experiment.source.save(experiment.model, folder)

@@ -2,37 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 from harness.results import schema
 from harness.results.figures import TAGGED
 from harness.results.titles import title
-from harness.scoring import TokenScores
-
-
-def step_scalars(scores: Mapping[str, TokenScores], original: str) -> dict[str, dict[str, float]]:
-    """Scalars of one batch by variant.
-
-    Args:
-        scores: Scores of the batch's tokens by variant, the original among them.
-        original: Name of the original.
-    """
-    base = scores[original].nll.double().mean()
-    tags: dict[str, dict[str, float]] = {}
-    for name, score in scores.items():
-        nll = score.nll.double().mean()
-        kl = [0.0] if score.kl is None else score.kl.double().tolist()
-        agree = [1.0] if score.agree is None else score.agree.double().tolist()
-        tags[name] = {
-            "likelihood/nll": float(nll),
-            "likelihood/delta_nll": float(nll - base),
-            "divergence/kl_mean": math.fsum(kl) / len(kl),
-            # Python's maximum may pass over a NaN.
-            "divergence/kl_max": 0.0 if score.kl is None else float(score.kl.max()),
-            "divergence/top1_agreement": math.fsum(agree) / len(agree),
-        }
-    return tags
 
 
 def hyperparameters(

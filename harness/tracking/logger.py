@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from harness import report
+from harness.evaluation.design import Design
+from harness.evaluation.measurement import Totals
+from harness.evaluation.step import StepResult
+from harness.probes import Moments, Site
+from harness.results.schema import ORIGINAL, Results
+from harness.tracking.curves import final_metrics, hyperparameters
+from harness.tracking.result_files import texts_of
+from harness.tracking.run_folder import RunFolder
+from harness.tracking.tags import activation_tags, layers_shown, score_tags, weight_tags
+from harness.tracking.writer import Writer
+
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.writer import FileWriter
 
-    from harness.tracking.run_folder import RunFolder
 
-
-class RunLogger(Logger):
+class RunLogger(Logger, Writer):
     """Writes scalars for TensorBoard into one folder per variant, so that equal tags overlay.
 
     What `fit` logs goes to the folder `original`. The logger writes into the run's own folder,
-    which it is given by the recorder; without a recorder it writes nothing.
+    which the recorder gives it; without a recorder it writes nothing.
     """
 
     def __init__(self) -> None:
@@ -30,12 +38,8 @@ class RunLogger(Logger):
         self._folder: RunFolder | None = None
         self._writers: dict[str, SummaryWriter] = {}
         self._pending: dict[str, tuple[int, dict[str, float]]] = {}
-        self._offset = 0
-        self._next = 0
-
-    def attach(self, folder: RunFolder) -> None:
-        """Names the folder that is written to."""
-        self._folder = folder
+        self._names: set[str] = set()
+        self._layers: set[int] = set()
 
     @property
     def name(self) -> str | None:
@@ -52,26 +56,40 @@ class RunLogger(Logger):
         """The run folder itself; Lightning's ``trainer.log_dir`` returns it."""
         return str(self._folder.path) if self._folder else None
 
-    def begin(self) -> None:
-        """Begins a measurement: its steps go on after those of the one before."""
-        self._offset = self._next
+    # -- what a run measures -----------------------------------------------------------------
 
-    @rank_zero_only
-    def scalars(self, variant: str, values: Mapping[str, float], step: int) -> None:
-        """Writes scalars; those of one step, whoever gives them, become one summary.
+    def open(self, folder: RunFolder) -> None:
+        """Names the folder that is written to."""
+        self._folder = folder
 
-        Args:
-            variant: The folder.
-            values: Scalars by tag; a card is made for each first segment of a tag.
-            step: Position on the horizontal axis, within the measurement.
-        """
-        if self._folder is None or not values:
-            return
-        step += self._offset
-        self._next = max(self._next, step + 1)
-        if variant in self._pending and self._pending[variant][0] != step:
-            self._write(variant)
-        self._pending.setdefault(variant, (step, {}))[1].update(values)
+    def begin(self, design: Design) -> None:
+        """Begins a measurement: floors have no folder."""
+        super().begin(design)
+        self._names = {ORIGINAL, *(subject.name for subject in design.reported)}
+        self._layers = layers_shown(design.sites)
+
+    def step(self, step: StepResult) -> None:
+        """Writes the scores of a batch, and what was observed."""
+        for name, outcome in step.outcomes.items():
+            if name not in self._names:
+                continue
+            scores = score_tags(outcome.tally, step.original.tally) if step.is_scored else {}
+            flow = activation_tags(outcome.moments, self._layers)
+            self.scalars(name, scores | flow, step.number)
+
+    def weights(self, number: int, weights: Mapping[Site, Moments]) -> None:
+        """Writes what the weights are like after a step of a training."""
+        self.scalars(ORIGINAL, weight_tags(weights), number)
+
+    def finish(self, results: Results, totals: Totals, design: Design) -> None:
+        """Writes the texts side by side, and a row of the HParams page for each variant."""
+        if rows := texts_of(totals, design):
+            self.text(ORIGINAL, "generations/side_by_side", report.html_table(rows))
+        for name, record in (results.variants | results.controls).items():
+            # Of the controls, `predict` looks at the first alone.
+            if record.likelihood is not None or record.generation is not None:
+                parameters = hyperparameters(name, record, results)
+                self.row(name, parameters, final_metrics(record))
 
     @rank_zero_only
     def row(
@@ -88,11 +106,11 @@ class RunLogger(Logger):
             return
         from torch.utils.tensorboard.summary import hparams
 
+        last = self._next
         for summary in hparams(dict(params), dict(metrics)):  # type: ignore[no-untyped-call]
-            self._events(variant).add_summary(summary, self._next)
-        step = self._next
-        self.scalars(variant, metrics, step - self._offset)
-        self._next = step  # the rows of all variants stand at one step
+            self._events(variant).add_summary(summary, last)
+        self.scalars(variant, metrics, last - self._first)
+        self._next = last  # the rows of all variants stand at one step
 
     @rank_zero_only
     def text(self, variant: str, tag: str, markup: str) -> None:
@@ -101,10 +119,28 @@ class RunLogger(Logger):
             self._writer(variant).add_text(tag, markup, self._next)
 
     @rank_zero_only
+    def scalars(self, variant: str, values: Mapping[str, float], number: int) -> None:
+        """Writes scalars; those of one step, whoever gives them, become one summary.
+
+        Args:
+            variant: The folder.
+            values: Scalars by tag; a card is made for each first segment of a tag.
+            number: The step, within the measurement.
+        """
+        if self._folder is None or not values:
+            return
+        place = self.place(number)
+        if variant in self._pending and self._pending[variant][0] != place:
+            self._write(variant)
+        self._pending.setdefault(variant, (place, {}))[1].update(values)
+
+    # -- what Lightning logs -----------------------------------------------------------------
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Writes what Lightning logs during `fit`."""
         values = {tag: value for tag, value in metrics.items() if tag != "epoch"}
-        self.scalars("original", values, step or 0)
+        self.scalars(ORIGINAL, values, step or 0)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
@@ -145,11 +181,6 @@ class RunLogger(Logger):
             from torch.utils.tensorboard import SummaryWriter
 
             assert self._folder is not None
-            folder = Path(self._folder.path) / variant
-            self._writers[variant] = SummaryWriter(str(folder), max_queue=1000)
+            folder = str(self._folder.path / variant)
+            self._writers[variant] = SummaryWriter(folder, max_queue=1000)
         return self._writers[variant]
-
-
-def run_loggers(trainer: Trainer) -> list[RunLogger]:
-    """The run loggers among a trainer's loggers."""
-    return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]

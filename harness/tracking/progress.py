@@ -13,10 +13,16 @@ from lightning.pytorch.callbacks.progress.rich_progress import (
 )
 
 from harness.base import stages
-from harness.data import PromptBatch, WindowBatch
-from harness.outliers.variants import ORIGINAL
+from harness.data import Corpus, PromptBatch, WindowBatch
+from harness.evaluation.experiment import OutlierExperiment
 from harness.tracking.checkpoint import MONITORED, TRAINED
 
+# Where the trainer holds how many batches each loader of a command has.
+_COUNTS = {
+    "validate": "num_val_batches",
+    "test": "num_test_batches",
+    "predict": "num_predict_batches",
+}
 # What is logged, by the names that leave room for the figures in 80 columns.
 _SHOWN = {TRAINED: "loss", MONITORED: "val nll"}
 
@@ -35,6 +41,11 @@ class EvaluationProgress(ProgressBar):
         self._nll = 0.0
         self._tokens = 0
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learns which command runs."""
+        super().setup(trainer, pl_module, stage)
+        self._command = str(getattr(stage, "value", stage))
+
     def on_validation_batch_start(
         self,
         trainer: Trainer,
@@ -47,8 +58,10 @@ class EvaluationProgress(ProgressBar):
         if batch_idx == 0:
             self._close()
             name = "scoring" if isinstance(batch, WindowBatch) else "writing texts"
-            self._batches = int(_counts(trainer)[dataloader_idx])
-            self._stage = stages.begin(name, _work(trainer, batch, self._batches))
+            counts: list[int | float] = getattr(trainer, _COUNTS[self._command])
+            self._batches = int(counts[dataloader_idx])
+            corpus = OutlierExperiment.of(pl_module).design.corpus
+            self._stage = stages.begin(name, _work(corpus, batch, self._batches))
             self._stage.say(f"0/{self._batches} batches")
 
     on_test_batch_start = on_validation_batch_start
@@ -68,9 +81,9 @@ class EvaluationProgress(ProgressBar):
             return
         said = f"{batch_idx + 1}/{self._batches} batches"
         if isinstance(batch, WindowBatch):
-            nll = outputs[ORIGINAL].nll
-            self._nll += float(nll.double().sum())
-            self._tokens += nll.numel()
+            tally = outputs["result"].original.tally
+            self._nll += math.fsum(row.nll for row in tally.rows)
+            self._tokens += tally.tokens
             said += f", ppl {_perplexity(self._nll, self._tokens)}"
         self._stage.say(said)
 
@@ -150,27 +163,10 @@ class TrainingProgress(RichProgressBar):
         self.refresh()
 
 
-def _command(trainer: Trainer) -> str:
-    assert trainer.state.fn is not None
-    return str(trainer.state.fn.value)
-
-
-def _counts(trainer: Trainer) -> list[int | float]:
-    """Batches of each loader of the command that runs."""
-    counts = {
-        "validate": "num_val_batches",
-        "test": "num_test_batches",
-        "predict": "num_predict_batches",
-    }
-    found: list[int | float] = getattr(trainer, counts[_command(trainer)])
-    return found
-
-
-def _work(trainer: Trainer, first: WindowBatch | PromptBatch, batches: int) -> float:
+def _work(corpus: Corpus | None, first: WindowBatch | PromptBatch, batches: int) -> float:
     """How much there is to do: padded ids of windows, or batches of prompts."""
-    if isinstance(first, PromptBatch):
+    if isinstance(first, PromptBatch) or corpus is None:
         return batches
-    corpus = trainer.datamodule.corpus(_command(trainer))  # type: ignore[attr-defined]
     return float(sum(corpus.size(batch) for batch in corpus.plan[:batches]))
 
 

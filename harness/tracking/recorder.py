@@ -1,36 +1,29 @@
-"""The run recorder: from the first batch to the files of a run folder."""
+"""The run recorder: it follows the trainer, and hands what was measured to the run."""
 
 from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from harness import __version__, report
-from harness.base.files import write_text
-from harness.base.stages import stage
-from harness.data import PromptBatch, WindowBatch
+from harness import __version__
 from harness.errors import ConfigError
-from harness.evaluation.records import manifest, results_of
-from harness.evaluation.texts import text_rows
-from harness.outliers import patchfile
-from harness.outliers.variants import NAME, ORIGINAL, patch_path
-from harness.results import schema
-from harness.results.codec import to_json
-from harness.tracking.activations import ActivationStatistics
-from harness.tracking.curves import final_metrics, hyperparameters, step_scalars
-from harness.tracking.logger import run_loggers
-from harness.tracking.run_folder import RunFolder, Status
-
-if TYPE_CHECKING:
-    from harness.data import Corpus
-    from harness.evaluation.experiment import OutlierExperiment
+from harness.evaluation.experiment import OutlierExperiment
+from harness.evaluation.step import StepResult
+from harness.outliers.variants import NAME
+from harness.results.schema import Results, RunRecord
+from harness.tracking.result_files import ResultFiles
+from harness.tracking.run import Run
+from harness.tracking.run_folder import RunFolder
+from harness.tracking.tables import FlowTables
+from harness.tracking.writer import Writer
 
 
 class RunRecorder(Callback):
@@ -40,6 +33,11 @@ class RunRecorder(Callback):
         name: Name of the experiment, a folder below save_dir. Null: the last part of the model's
             name, or the model_type of model.architecture.
         save_dir: Folder of all runs.
+
+    Attributes:
+        run: The run, once its folder is there; None before, and in all processes but the first.
+        results: What was measured last.
+        rows: The texts that were written, as they stand in ``generations.jsonl``.
     """
 
     def __init__(self, name: str | None = None, save_dir: str = "logs") -> None:
@@ -48,14 +46,29 @@ class RunRecorder(Callback):
             raise ConfigError("run.name", name, reason)
         self.name = name
         self.save_dir = save_dir
-        self.folder: RunFolder | None = None
-        self.results: schema.Results | None = None
-        self.rows: list[dict[str, Any]] = []
+        self.run: Run | None = None
+        self.results: Results | None = None
+        self._files = ResultFiles()
+        self._writers: list[Writer] = [FlowTables(), self._files]
         self._config: str | None = None
         self._seed: int | None = None
         self._arguments: str | None = None
-        self._began = time.monotonic()
-        self._started = datetime.now().astimezone()
+        self._stage = ""
+        self._watched: int | None = None
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """The folder of the run."""
+        return self.run.folder if self.run is not None else None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The texts that were written, as they stand in ``generations.jsonl``."""
+        return self._files.rows
+
+    def write_to(self, writer: Writer) -> None:
+        """Adds a writer, such as a `RunLogger`, which is a logger of the trainer as well."""
+        self._writers.append(writer)
 
     def describe(self, config: str, seed: int | None, arguments: str | None = None) -> None:
         """Gives the recorder what only the command line knows.
@@ -72,171 +85,128 @@ class RunRecorder(Callback):
     # -- the folder --------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Makes the folder, and points logger and checkpoints at it."""
-        if self.folder is not None or not trainer.is_global_zero:
+        """Makes the folder, and points checkpoints at it."""
+        self._stage = str(getattr(stage, "value", stage))
+        if self.run is not None or not trainer.is_global_zero:
             return
         self._began = time.monotonic()
         self._started = datetime.now().astimezone()
-        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
-        name = self.name or experiment.source.title
-        self.folder = RunFolder(self.save_dir, name)
-        if self._config is not None:
-            write_text(self.folder.path / "config.yaml", self._config)
-        for logger in run_loggers(trainer):
-            logger.attach(self.folder)
-        if statistics := _statistics(trainer):
-            statistics.attach(self.folder)
+        name = self.name or OutlierExperiment.of(pl_module).source.title
+        self.run = Run(RunFolder(self.save_dir, name), self._writers, self._config)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.folder.path / "checkpoints")
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Marks the run as running."""
-        self._set_status("running")
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Marks the run as running; steps in TensorBoard go on from those that there are."""
-        self._set_status("running")
-        if trainer.state.fn != "fit":
-            for logger in run_loggers(trainer):
-                logger.begin()
-
-    on_test_start = on_validation_start
-    on_predict_start = on_validation_start
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Marks the training as complete."""
-        self._set_status("complete")
+                callback.dirpath = str(self.run.folder.path / "checkpoints")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Keeps the folder of an interrupted run; removes that of a refused one."""
-        if self.folder is None:
+        if self.run is None:
             return
         if isinstance(exception, ConfigError | MisconfigurationException):
-            self.folder.discard()
+            self.run.discard()
         else:
-            self._set_status("interrupted")
+            self.run.close()
+            self.run.set_status("interrupted")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Closes the TensorBoard files."""
-        for logger in run_loggers(trainer):
-            logger.close()
+        """Completes the files."""
+        if self.run is not None:
+            self.run.close()
 
-    # -- the results -------------------------------------------------------------------------
+    # -- a measurement -----------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Marks the run as running, while outliers are looked for."""
+        if self.run is not None:
+            self.run.set_status("running")
+
+    on_fit_start = on_validation_start
+    on_test_start = on_validation_start
+    on_predict_start = on_validation_start
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins a measurement, now that it is known what is measured."""
+        if self.run is not None and self._stage != "fit":
+            self.run.begin(OutlierExperiment.of(pl_module).design)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: WindowBatch | PromptBatch,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes the scores of a batch to TensorBoard."""
-        measured = isinstance(batch, WindowBatch) and batch.number >= 0
-        if trainer.state.fn == "fit" or not measured:
-            return
-        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
-        variants = {ORIGINAL, *(variant.name for variant in experiment.variants)}
-        for name, values in step_scalars(outputs, ORIGINAL).items():
-            if name in variants:  # the noise floor has no folder
-                for logger in run_loggers(trainer):
-                    logger.scalars(name, values, batch.number)
+        """Keeps what a batch gave."""
+        if self.run is not None and self._stage != "fit":
+            self.run.step(outputs["result"])
 
     on_test_batch_end = on_validation_batch_end
+    on_predict_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the results of `validate`, `test` and `predict`."""
-        if trainer.state.fn in (None, "fit") or self.folder is None:
+        if self.run is None or self._stage == "fit":
             return
-        experiment: OutlierExperiment = pl_module  # type: ignore[assignment]
-        command = trainer.state.fn.value
-        corpus = None if command == "predict" else trainer.datamodule.corpus(command)  # type: ignore[attr-defined]
-        windows = len(experiment.tallies[ORIGINAL].rows)
-        prompts = len(experiment.texts[ORIGINAL])
-        run = schema.RunRecord(
-            name=self.folder.name,
-            version=self.folder.version,
-            command=command,
-            seed=self._seed,
-            world_size=trainer.world_size,
-            precision=str(trainer.precision),
-            duration_seconds=round(time.monotonic() - self._began, 3),
-            partial=prompts < len(self._prompts(trainer))
-            or (corpus is not None and windows < corpus.record.windows),
-            confidence=experiment.confidence,
-            resamples=experiment.resamples,
-            arguments=self._arguments,
-            started=self._started.isoformat(timespec="seconds"),
-            versions=_versions(),
-        )
-        statistics = _statistics(trainer)
-        with stage("intervals and tests"):
-            self.results = results_of(
-                experiment,
-                corpus,
-                run,
-                statistics.totals if statistics else {},
-                statistics.settings if statistics else None,
+        resampling = OutlierExperiment.of(pl_module).design.resampling
+        self.results = self.run.finish(
+            RunRecord(
+                name=self.run.folder.name,
+                version=self.run.folder.version,
+                command=self._stage,
+                seed=self._seed,
+                world_size=trainer.world_size,
+                precision=str(trainer.precision),
+                duration_seconds=round(time.monotonic() - self._began, 3),
+                partial=False,
+                confidence=resampling.confidence,
+                resamples=resampling.resamples,
+                arguments=self._arguments,
+                started=self._started.isoformat(timespec="seconds"),
+                versions=_versions(),
             )
-        self._save(self.results, experiment, corpus)
-        self._save_texts(trainer, experiment)
-        self._save_patches(experiment)
-        records = self.results.variants | self.results.controls
-        # Of the controls, `predict` looks at the first alone.
-        looked_at = {n: r for n, r in records.items() if r.likelihood or r.generation}
-        for logger in run_loggers(trainer):
-            for name, record in looked_at.items():
-                parameters = hyperparameters(name, record, self.results)
-                logger.row(name, parameters, final_metrics(record))
-        self._set_status("complete")
+        )
 
     on_test_end = on_validation_end
     on_predict_end = on_validation_end
 
-    def _save_texts(self, trainer: Trainer, experiment: OutlierExperiment) -> None:
-        prompts = self._prompts(trainer)
-        self.rows = list(text_rows(experiment.texts, prompts, ORIGINAL, experiment.decode))
-        if self.folder is None or not self.rows:
-            return
-        report.save_generations(self.folder.path / "generations.jsonl", self.rows)
-        for logger in run_loggers(trainer):
-            logger.text(ORIGINAL, "generations/side_by_side", report.html_table(self.rows))
+    # -- a training --------------------------------------------------------------------------
 
-    def _prompts(self, trainer: Trainer) -> list[str]:
-        assert trainer.state.fn is not None
-        texts: list[str] = trainer.datamodule.prompt_texts(trainer.state.fn.value)  # type: ignore[attr-defined]
-        return texts
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to keep what is observed of a training."""
+        self._watched = None
+        if self.run is not None:
+            self.run.begin(OutlierExperiment.of(pl_module).design, measures=False)
 
-    def _save(
-        self, measured: schema.Results, experiment: OutlierExperiment, corpus: Corpus | None
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
-        assert self.folder is not None
-        folder = self.folder.path
-        write_text(folder / "results.json", to_json(measured))
-        write_text(folder / "report.md", report.markdown(measured))
-        report.save_variants(folder / "variants.csv", measured)
-        if corpus is not None:
-            names = [*measured.variants, *measured.controls]
-            path = folder / "documents.parquet"
-            report.save_documents(path, experiment.tallies, corpus.units, names)
-
-    def _save_patches(self, experiment: OutlierExperiment) -> None:
-        if self.folder is None:
+        """Keeps what was observed in a step, and what the weights are like after it."""
+        if self.run is None:
             return
-        for variant in experiment.variants:
-            relative = patch_path(variant)
-            if relative is not None:
-                path = self.folder.path / relative
-                path.parent.mkdir(exist_ok=True)
-                patchfile.save(variant.patch, path, manifest(experiment, variant))
+        observed = outputs.get("result") if isinstance(outputs, Mapping) else None
+        if isinstance(observed, StepResult):
+            self._watched = observed.number
+            self.run.step(observed)
+        # Until the optimiser has moved, gradients of further batches are to be added.
+        if self._watched is not None and trainer.global_step != self._watched:
+            self.run.weights(self._watched, OutlierExperiment.of(pl_module).weights())
+            self._watched = None
 
-    def _set_status(self, status: Status) -> None:
-        if self.folder is not None:
-            self.folder.set_status(status)
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Marks the training as complete."""
+        if self.run is not None:
+            self.run.set_status("complete")
 
 
 def _versions() -> dict[str, str]:
@@ -246,9 +216,3 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in libraries},
     }
-
-
-def _statistics(trainer: Trainer) -> ActivationStatistics | None:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    found = (callback for callback in callbacks if isinstance(callback, ActivationStatistics))
-    return next(found, None)

@@ -1,4 +1,4 @@
-"""Statistics as Parquet files that grow while a run goes on."""
+"""``activations.parquet`` and ``weights.parquet``, which grow while a run goes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.probes import Moments
+from harness.evaluation.step import StepResult
+from harness.probes import Moments, Site
+from harness.tracking.run_folder import RunFolder
+from harness.tracking.writer import Writer
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetWriter
@@ -104,3 +107,30 @@ def _statistics(moments: Moments) -> tuple[float | int | None, ...]:
         ),
         moments.massive if math.isfinite(moments.max_abs) else None,
     )
+
+
+class FlowTables(Writer):
+    """Writes a row for each step, model, site, phase and part, and for each step and parameter."""
+
+    def open(self, folder: RunFolder) -> None:
+        """Names the folder that is written to."""
+        self._activations = MomentsTable(folder.path / "activations.parquet", ACTIVATION_KEYS)
+        self._weights = MomentsTable(folder.path / "weights.parquet", WEIGHT_KEYS)
+
+    def step(self, step: StepResult) -> None:
+        """Writes what was observed of each model."""
+        place = self.place(step.number)
+        for name, outcome in step.outcomes.items():
+            for (site, phase, part), moments in outcome.moments.items():
+                keys = (place, name, site.name, site.kind, site.layer, phase, part)
+                self._activations.add(keys, moments)
+
+    def weights(self, number: int, weights: Mapping[Site, Moments]) -> None:
+        """Writes what the parameters are like."""
+        for site, moments in weights.items():
+            self._weights.add((number, site.name, site.kind, site.layer), moments)
+
+    def close(self) -> None:
+        """Completes both files."""
+        self._activations.close()
+        self._weights.close()

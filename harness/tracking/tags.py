@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from harness.probes import RESIDUAL, Moments, Site, Where
+from harness.scoring import Tally
 
 MOST_TAGS = 300
 """More tags than this are slow to browse; everything is in ``activations.parquet``."""
@@ -28,6 +29,25 @@ def layers_shown(sites: Iterable[Site]) -> set[int]:
         return set(layers)
     last = max(1, room - 1)
     return {layers[round(k * (len(layers) - 1) / last)] for k in range(max(1, room))}
+
+
+def score_tags(tally: Tally, original: Tally) -> dict[str, float]:
+    """Scalars of one batch of windows.
+
+    Args:
+        tally: What a model scored.
+        original: What the original scored.
+    """
+    nll = math.fsum(row.nll for row in tally.rows) / tally.tokens
+    base = math.fsum(row.nll for row in original.rows) / original.tokens
+    largest = math.nan if tally.kl.nonfinite else tally.kl.maximum
+    return {
+        "likelihood/nll": nll,
+        "likelihood/delta_nll": nll - base,
+        "divergence/kl_mean": math.fsum(row.kl for row in tally.rows) / tally.tokens,
+        "divergence/kl_max": 0.0 if largest is None else largest,
+        "divergence/top1_agreement": sum(row.agree for row in tally.rows) / tally.tokens,
+    }
 
 
 def activation_tags(seen: Mapping[Where, Moments], layers: set[int]) -> dict[str, float]:

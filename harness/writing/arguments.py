@@ -11,7 +11,6 @@ import torch
 
 from harness.base.console import quiet_transformers
 from harness.models.repository import first_line, said
-from harness.outliers import Patch
 from harness.writing.generate import generate_batch
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def failure(
     few = {**settings, "max_new_tokens": tokens}
     if settings.get("min_new_tokens") is not None:  # `check` saw that it is not above the most
         few["min_new_tokens"] = min(settings["min_new_tokens"], tokens)
-    nothing = {"original": Patch(())}
+    nothing = {"original": None}
     try:
         with _quietly():
             generate_batch(

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.models.head import ChunkedHead
-from harness.scoring.batch import IGNORED, ORIGINAL, score_batch
+from harness.results.schema import ORIGINAL
+from harness.scoring.batch import IGNORED, score_batch
 from harness.writing.generate import Continuation
 
 _Numbered = tuple[int, tuple[int, ...]]

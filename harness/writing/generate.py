@@ -18,7 +18,7 @@ from harness.models.head import evaluating
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from harness.outliers import Patch
+    from harness.outliers.intervention import Intervention
 
 Watch = Callable[[str], AbstractContextManager[object]]
 
@@ -42,7 +42,7 @@ def generate_batch(
     model: PreTrainedModel,
     input_ids: Tensor,
     attention_mask: Tensor,
-    patches: Mapping[str, Patch],
+    interventions: Mapping[str, Intervention | None],
     arguments: Mapping[str, Any],
     seed: int,
     *,
@@ -50,17 +50,17 @@ def generate_batch(
     pad_id: int,
     watch: Watch = lambda _: nullcontext(),
 ) -> dict[str, list[Continuation]]:
-    """Continues prompts by the model under each patch.
+    """Continues prompts by the model under each intervention.
 
-    Random numbers start from the seed for each patch anew, so that texts differ by the edits alone;
-    the generator's state is afterwards what it was. Settings that the model's own
+    Random numbers start from the seed for each of them anew, so that texts differ by what was done
+    alone; the generator's state is afterwards what it was. Settings that the model's own
     `generation_config.json` holds, such as penalties, do not count: only what is given does.
 
     Args:
         model: The model.
         input_ids: Prompts, padded on the left [B, T].
         attention_mask: 1 for tokens, 0 for padding [B, T].
-        patches: Patches by the variants' names, an empty one for the original.
+        interventions: What is done to the model, by the variants' names; None for the original.
         arguments: Arguments of the model's `generate`, `max_new_tokens` among them.
         seed: Seed of the sampling.
         end_ids: Tokens that end a text.
@@ -75,14 +75,14 @@ def generate_batch(
             beams or several candidates.
     """
     written: dict[str, list[Continuation]] = {}
-    for name, patch in patches.items():
+    for name, intervention in interventions.items():
         check = _Check(len(input_ids), end_ids)
         with (
             evaluating(model),
             _without_own_settings(model),
             torch.inference_mode(),
             _seeded(seed, model.device),
-            patch.applied(model),
+            intervention.applied(model) if intervention else nullcontext(),
             watch(name),
         ):
             sequences = model.generate(

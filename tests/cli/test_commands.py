@@ -736,10 +736,6 @@ def test_prompts_may_be_there_for_nothing(run: Run, tiny: list[str]) -> None:
 
 
 BAD_TEXTS = [
-    (
-        ["--model.generation.arguments={bad_words_ids: [[999]]}"],
-        "bad_words_ids=[[999]]: generate of transformers fails on it: The model vocabulary size is",
-    ),
     (["--model.generation.max_new_tokens=0"], "model.generation.max_new_tokens='0': must be"),
     (["--data.prompts=[]"], "data.prompts=[]: holds no prompts; give texts to continue"),
     (["--data.prompts=null"], "data.prompts=None: model.generation asks for texts; give a list"),
@@ -768,12 +764,8 @@ BAD_TEXTS = [
         "model.generation.metrics='no-such-metric': no such script here",
     ),
     (
-        ["--model.generation.arguments={num_beams: 4}"],
-        "model.generation.arguments.num_beams=4: is not free: the harness sets it itself",
-    ),
-    (
-        ["--model.generation.arguments={temperature: 0.5}"],
-        "arguments.temperature=0.5: is not free: set model.generation.temperature",
+        ["--model.generation.temperature=1", "--model.generation.arguments={temperature: 0.5}"],
+        "arguments.temperature=0.5: is not free: set model.generation.temperature, which is 1.0",
     ),
     (
         ["--model.generation.arguments={nonsense: 1}"],
@@ -781,11 +773,7 @@ BAD_TEXTS = [
     ),
     (
         ["--model.generation.arguments={remove_invalid_values: true}"],
-        "arguments.remove_invalid_values=True: is not free: the harness sets it itself",
-    ),
-    (
-        ["--model.generation.arguments={prompt_lookup_num_tokens: 2}"],
-        "arguments.prompt_lookup_num_tokens=2: is for beams, a second model or pass, an",
+        "arguments.remove_invalid_values=True: is not free: logits that are not finite would go",
     ),
     (["--model.generation.arguments={min_p: 7}"], "min_p=7: must be above 0 and below 1"),
     (["--model.generation.temperature=-1"], "model.generation.temperature=-1.0: must be above 0"),
@@ -808,14 +796,6 @@ BAD_TEXTS = [
     (
         ["--model.generation.arguments={min_p: 0.1}"],
         "model.generation.arguments.min_p=0.1: would do nothing",
-    ),
-    (
-        ["--model.generation.arguments={bad_words_ids: 3}"],
-        "model.generation.arguments.bad_words_ids=3: must be a list of lists of token ids",
-    ),
-    (
-        ["--model.generation.arguments={exponential_decay_length_penalty: 3}"],
-        "exponential_decay_length_penalty=3: generate of transformers fails on it: ",
     ),
     (
         ["--model.generation.metrics=[1]"],
@@ -868,6 +848,31 @@ def test_what_is_wrong_about_texts_is_refused_before_a_model_is_loaded(
     assert says in err
     assert err.count("\n") == 1, err
     assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("{num_beams: 4}", "num_beams=4: generate of transformers fails on it: 2 prompts have 8"),
+        ("{bad_words_ids: [[999]]}", "fails on it: The model vocabulary size is"),
+        ("{prompt_lookup_num_tokens: 2}", "fails on it: assisted generate is only supported for"),
+        ("{exponential_decay_length_penalty: 3}", "fails on it: TypeError: 'int' object is not"),
+    ],
+)
+def test_what_the_model_cannot_be_measured_with_is_refused_once_it_is_loaded(
+    run: Run, tiny: list[str], arguments: str, says: str
+) -> None:
+    option = f"--model.generation.arguments={arguments}"
+    status, out, err = run("predict", *tiny, *PROMPTS, option)
+    assert (status, out) == (2, "")
+    assert "refused: model.generation.arguments." in err.splitlines()[-1]
+    assert says in err.splitlines()[-1]
+    assert not Path("logs").exists()
+
+
+def test_training_does_not_try_how_texts_are_generated(run: Run, fit: list[str]) -> None:
+    options = ["--model.generation.arguments={num_beams: 4}", "--trainer.max_steps=1"]
+    assert run("fit", *fit[:2], SILENT, *options)[0] == 0
 
 
 def test_predict_without_generation_is_refused(run: Run, tiny: list[str]) -> None:

@@ -24,8 +24,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.errors import ConfigError
-from harness.evaluation.experiment import NOISE_FLOOR, ROUNDING, OutlierExperiment
-from harness.evaluation.records import results_of
+from harness.evaluation.design import NOISE_FLOOR, ROUNDING
+from harness.evaluation.experiment import OutlierExperiment
+from harness.evaluation.summary import summarise
 from harness.evaluation.training import Training
 from harness.models import Pretrained
 from harness.outliers import (
@@ -327,7 +328,7 @@ def test_the_original_scored_again_is_the_same(family: str, measured: Any) -> No
     ran = measured(family)
     floor = ran.results.noise_floor
     assert (floor.delta_nll, floor.kl_mean) == (0.0, 0.0)
-    assert ran.experiment.tallies[NOISE_FLOOR].rows
+    assert ran.totals.reading[NOISE_FLOOR].tally.rows
 
 
 @pytest.mark.parametrize("family", VARIED)
@@ -344,8 +345,8 @@ def test_the_floor_of_the_precision_is_that_of_a_moved_copy(family: str, measure
     assert rounding.delta_nll == pytest.approx(other.nll.mean() - one.nll.mean(), abs=5e-7)
     assert 0 < rounding.kl_mean < 1e-9
     assert rounding.top1_agreement > 0.99
-    windows = {row.window for row in ran.experiment.tallies[ROUNDING].rows}
-    assert windows == {row.window for row in ran.experiment.tallies[NOISE_FLOOR].rows}
+    windows = {row.window for row in ran.totals.reading[ROUNDING].tally.rows}
+    assert windows == {row.window for row in ran.totals.reading[NOISE_FLOOR].tally.rows}
 
 
 @dataclass(frozen=True)
@@ -386,7 +387,7 @@ def test_every_window_is_scored_exactly_once(family: str, measured: Any) -> None
     windows = list(range(ran.results.data.windows))
     assert len(windows) > 8  # more than one batch
     for name in ("original", *VARIANTS, *ran.results.controls):
-        assert sorted(row.window for row in ran.experiment.tallies[name].rows) == windows, name
+        assert sorted(row.window for row in ran.totals.reading[name].tally.rows) == windows, name
 
 
 def test_numbers_do_not_depend_on_the_variants_beside(
@@ -599,7 +600,10 @@ def test_texts_are_those_of_an_edited_copy(
                 if token == 257:
                     break
                 ids.append(token)
-            assert ran.experiment.texts[name][number].tokens == tuple(ids[length:]), (name, prompt)
+            assert ran.totals.writing[name].texts[number].tokens == tuple(ids[length:]), (
+                name,
+                prompt,
+            )
     rows = [
         json.loads(line) for line in (ran.folder / "generations.jsonl").read_text().splitlines()
     ]
@@ -638,7 +642,8 @@ def test_a_models_own_settings_of_generation_do_not_count(
     own |= {"suppress_tokens": [101], "stop_strings": ["e"], "remove_invalid_values": True}
     (folder / "generation_config.json").write_text(json.dumps(own))
     ran = run(folder, corpus, tmp_path, model=options, **data)
-    assert ran.experiment.texts == plain.experiment.texts
+    texts = [{n: o.texts for n, o in each.totals.writing.items()} for each in (ran, plain)]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("limit", [{"limit_val_batches": 1}, {"fast_dev_run": True}], ids=str)
@@ -735,7 +740,8 @@ def test_documents_of_one_text_are_one_sample_and_count_each(measured: Any) -> N
     def results(same_as: list[int]) -> Results:
         units = [replace(u, same_as=n) for u, n in zip(corpus.units, same_as, strict=True)]
         made = replace(corpus, units=units)
-        return results_of(ran.experiment, made, ran.results.run, {}, None)
+        design = replace(ran.experiment.design, corpus=made)
+        return summarise(ran.totals, design, ran.results.run)
 
     one = results([0] * count)
     zeroed, before = (each.variants["zeroed"] for each in (one, ran.results))

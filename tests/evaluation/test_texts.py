@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from harness.evaluation.measurement import Settings
+from harness.evaluation.design import Resampling
 from harness.evaluation.texts import Written, foreign_metrics, measure_texts, text_rows
 from harness.writing.generate import Continuation
 from harness.writing.settings import Generation
 from tests.tiny import tiny_tokenizer
 from tests.writing.continuing import continuations
 
-SETTINGS = Settings(resamples=200, confidence=0.9)
+SETTINGS = Resampling(resamples=200, confidence=0.9)
 FIGURES = ["seq_rep_4", "distinct_2", "diversity", "loop_rate", "nll_under_original"]
 
 

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from harness.outliers import Patch, TensorPatch
+from harness.outliers.patched_weights import PatchedWeights
 from tests.tiny import FAMILIES, VOCABULARY, tiny_model
 
 _SIZES = {
@@ -83,8 +84,8 @@ def batch_of(rows: int = 3, tokens: int = 12) -> tuple[Tensor, Tensor, Tensor]:
     return ids, mask, targets
 
 
-def patch_of(model: PreTrainedModel, values: Mapping[str, Mapping[int, float]]) -> Patch:
-    """A patch that sets entries, by parameter name and flat index."""
+def patch_of(model: PreTrainedModel, values: Mapping[str, Mapping[int, float]]) -> PatchedWeights:
+    """An intervention that sets entries, by parameter name and flat index."""
     parameters = dict(model.named_parameters())
     tensors = []
     for name, entries in values.items():
@@ -93,7 +94,7 @@ def patch_of(model: PreTrainedModel, values: Mapping[str, Mapping[int, float]]) 
         new = torch.tensor(list(entries.values()), dtype=parameter.dtype)
         old = parameter.detach().flatten()[index]
         tensors.append(TensorPatch(name, tuple(parameter.shape), index, old, new))
-    return Patch(tuple(tensors))
+    return PatchedWeights(Patch(tuple(tensors)))
 
 
 class Alone(LlamaForCausalLM):

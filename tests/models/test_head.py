@@ -60,7 +60,7 @@ def test_a_model_that_cannot_be_split_gives_its_own_logits(kind: type, reason: s
     assert torch.equal(head.tail(logits[0]), logits[0])
     patch = patch_of(model, {"model.norm.weight": {0: 2.0}, "lm_head.weight": {0: 2.0}})
     body, tail = head.split(patch)
-    assert (body.names, tail.names) == (patch.names, patch.only([]).names)
+    assert (body.names, tail.names) == (patch.names, patch.within([]).names)
 
 
 def test_a_model_of_nothing_but_nan_is_still_split() -> None:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from harness.models.head import ChunkedHead
 from harness.outliers import Patch
+from harness.outliers.patched_weights import PatchedWeights
 from harness.scoring.batch import score_batch
 from harness.scoring.tokens import TokenScores
 from tests.models.families import (
@@ -29,8 +30,10 @@ NORMS["gemma3-multimodal"] = "model.language_model.norm.weight"
 EMBEDDINGS = {"gpt2": "transformer.wte.weight", "opt": "model.decoder.embed_tokens.weight"}
 EMBEDDINGS["gemma3-multimodal"] = "model.language_model.embed_tokens.weight"
 
+NOTHING = PatchedWeights(Patch())
 
-def patches_of(model: PreTrainedModel, family: str = "llama") -> dict[str, Patch]:
+
+def patches_of(model: PreTrainedModel, family: str = "llama") -> dict[str, PatchedWeights]:
     """One patch of the body, one of the embeddings (with the head, where tied), and none."""
     table = EMBEDDINGS.get(family, "model.embed_tokens.weight")
     width = model.get_parameter(table).shape[1]
@@ -38,7 +41,7 @@ def patches_of(model: PreTrainedModel, family: str = "llama") -> dict[str, Patch
     return {
         "body": patch_of(model, {NORMS.get(family, "model.norm.weight"): {3: 0.0, 7: 9.0}}),
         "embedding": patch_of(model, {table: embedding}),
-        "nothing": Patch(()),
+        "nothing": NOTHING,
     }
 
 
@@ -52,7 +55,9 @@ def naive(model: PreTrainedModel, targets: Tensor) -> tuple[np.ndarray, np.ndarr
     return log_probs, -log_probs[np.arange(len(scored)), scored]
 
 
-def check(model: PreTrainedModel, patches: dict[str, Patch], rtol: float, atol: float) -> None:
+def check(
+    model: PreTrainedModel, patches: dict[str, PatchedWeights], rtol: float, atol: float
+) -> None:
     ids, mask, targets = batch_of()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     scores = score_batch(ChunkedHead(model), ids, mask, targets, patches, chunk_bytes=5 * 4 * 260)
@@ -148,7 +153,7 @@ def test_every_variant_runs_its_own_body(monkeypatch: pytest.MonkeyPatch) -> Non
     calls = []
     body = head.body
     monkeypatch.setattr(head, "body", lambda *inputs: calls.append(1) or body(*inputs))
-    scores = score_batch(head, *batch_of(), {"again": Patch(())})
+    scores = score_batch(head, *batch_of(), {"again": NOTHING})
     assert len(calls) == 2
     assert torch.equal(scores["again"].nll, scores["original"].nll)
     assert scores["again"].kl is not None
@@ -193,7 +198,7 @@ def test_nan_of_one_variant_stays_with_it() -> None:
 def test_a_batch_in_which_nothing_is_scored() -> None:
     head = ChunkedHead(model_of("gpt2"))
     ids, mask, targets = batch_of()
-    scores = score_batch(head, ids, mask, torch.full_like(targets, -100), {"again": Patch(())})
+    scores = score_batch(head, ids, mask, torch.full_like(targets, -100), {"again": NOTHING})
     for name in ("original", "again"):
         assert [len(x) for x in values(scores[name])] == [0] * (1 if name == "original" else 3)
 
@@ -228,4 +233,4 @@ def test_dropout_is_off_and_the_mode_kept() -> None:
 
 def test_no_variant_can_take_the_originals_name() -> None:
     with pytest.raises(ValueError, match="original"):
-        score_batch(ChunkedHead(model_of("llama")), *batch_of(), {"original": Patch(())})
+        score_batch(ChunkedHead(model_of("llama")), *batch_of(), {"original": NOTHING})

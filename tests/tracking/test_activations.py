@@ -25,8 +25,9 @@ from harness.models import Pretrained
 from harness.outliers import AbsoluteThreshold, Scope, TopFraction, unique_parameters
 from harness.outliers.variants import VariantConfig
 from harness.probes import Sites
+from harness.probes.settings import ActivationStatistics
 from harness.results.schema import ObserverRecord
-from harness.tracking import ActivationStatistics, RunLogger, RunRecorder
+from harness.tracking import RunLogger, RunRecorder
 from tests.running import Ran, run
 from tests.tiny import save_tiny, tiny_model
 
@@ -77,11 +78,14 @@ Measure = Callable[..., Ran]
 
 @pytest.fixture(scope="module")
 def measure(folder: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Measure:
-    """Runs with statistics, or other callbacks."""
+    """Runs with statistics, or without."""
 
-    def measured(*callbacks: Callback, **options: Any) -> Ran:
+    def measured(
+        statistics: ActivationStatistics | None = None, *callbacks: Callback, **options: Any
+    ) -> Ran:
         logs = options.pop("logs", None) or tmp_path_factory.mktemp("logs")
-        arguments = {"model": {"variants": VARIANTS}, "max_length": 24, "batch_size": 2} | options
+        model = {"variants": VARIANTS, "activations": statistics}
+        arguments = {"model": model, "max_length": 24, "batch_size": 2} | options
         return run(folder, corpus, logs, callbacks=callbacks, **arguments)
 
     return measured
@@ -101,11 +105,6 @@ def measured(measure: Measure, batches: Batches) -> Ran:
 def rows_of(ran: Ran, name: str = "activations") -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = parquet.read_table(ran.folder / f"{name}.parquet").to_pylist()
     return rows
-
-
-def statistics_of(ran: Ran) -> ActivationStatistics:
-    (found,) = (c for c in ran.trainer.callbacks if isinstance(c, ActivationStatistics))
-    return found
 
 
 # -- what there is -----------------------------------------------------------------------------
@@ -214,10 +213,10 @@ def test_values_of_every_row(variant: str, measured: Ran, batches: Batches) -> N
 
 def test_totals_are_the_sums_of_rows(measured: Ran, batches: Batches) -> None:
     rows = rows_of(measured)
-    totals = statistics_of(measured).totals
-    assert list(totals) == OBSERVED
-    for variant, observation in totals.items():
-        for (site, phase, part), moments in observation.moments[variant].items():
+    seen = {name: o.moments for name, o in measured.totals.reading.items() if o.moments}
+    assert list(seen) == OBSERVED
+    for variant, found in seen.items():
+        for (site, phase, part), moments in found.items():
             own = [
                 row
                 for row in rows
@@ -229,8 +228,11 @@ def test_totals_are_the_sums_of_rows(measured: Ran, batches: Batches) -> None:
             assert moments.max_abs == max(row["max_abs"] for row in own)
             squares = math.fsum(row["rms"] ** 2 * row["count"] for row in own)
             assert moments.squares == pytest.approx(squares, rel=1e-12)
-    original = totals["original"].moments["original"]
-    norm = {where.part: m for where, m in original.items() if where.site.name == "model.norm"}
+    norm = {
+        where.part: moments
+        for where, moments in seen["original"].items()
+        if where.site.name == "model.norm"
+    }
     assert norm["first"].count == 32 * measured.results.data.windows
     fed = sum(int(batch.attention_mask.sum()) for batch in batches.kept)
     assert norm["first"].count + norm["rest"].count == 32 * fed
@@ -306,8 +308,7 @@ def test_disabled_writes_nothing(measure: Measure) -> None:
     ran = measure(ActivationStatistics(enabled=False), trainer={"logger": RunLogger()})
     assert not list(ran.folder.glob("*ctivations*"))
     assert not list(ran.folder.glob("weights*"))
-    assert ran.experiment.observer is None
-    assert statistics_of(ran).totals == {}
+    assert not any(outcome.moments for outcome in ran.totals.reading.values())
     for variant in OBSERVED:
         assert scalars(ran.folder / variant) == {}
 
@@ -400,7 +401,11 @@ class Weights(Callback):
 
 
 def fit(
-    folder: Path, logs: Path, *callbacks: Callback, trainer: dict[str, Any] | None = None
+    folder: Path,
+    logs: Path,
+    statistics: ActivationStatistics | None = None,
+    *callbacks: Callback,
+    trainer: dict[str, Any] | None = None,
 ) -> Ran:
     (logs / "text.txt").write_text("the same few words again and again, " * 60)
     torch.manual_seed(0)
@@ -408,6 +413,7 @@ def fit(
         "tokenizer": str(folder),
         "architecture": ARCHITECTURE,
         "training": Training(learning_rate=0.02, warmup_steps=2),
+        "activations": statistics,
     }
     return run(
         "demo",
@@ -474,9 +480,9 @@ def test_a_training(accumulated: int, every: int, folder: Path, tmp_path: Path) 
 
 def test_a_training_is_the_same_with_and_without(folder: Path, tmp_path: Path) -> None:
     ends = []
-    for name, callbacks in (("with", (ActivationStatistics(),)), ("without", ())):
+    for name, statistics in (("with", ActivationStatistics()), ("without", None)):
         (tmp_path / name).mkdir()
-        ran = fit(folder, tmp_path / name, *callbacks)
+        ran = fit(folder, tmp_path / name, statistics)
         ends.append(ran.experiment.model.state_dict())
     assert (tmp_path / "with/mine/version_0/weights.parquet").exists()
     assert not (tmp_path / "without/mine/version_0/weights.parquet").exists()

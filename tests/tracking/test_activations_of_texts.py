@@ -15,7 +15,7 @@ from harness.data.prompts import PromptRows
 from harness.outliers import AbsoluteThreshold
 from harness.outliers.variants import VariantConfig
 from harness.probes import Sites
-from harness.tracking import ActivationStatistics
+from harness.probes.settings import ActivationStatistics
 from harness.writing.settings import Generation
 from tests.running import Ran, again, run
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
@@ -40,8 +40,11 @@ def start(tmp_path: Path) -> Start:
             tmp_path / "text.jsonl",
             tmp_path / "logs",
             command=command,
-            model={"variants": VARIANTS, "generation": Generation(max_new_tokens=NEW)},
-            callbacks=(ActivationStatistics(),),
+            model={
+                "variants": VARIANTS,
+                "generation": Generation(max_new_tokens=NEW),
+                "activations": ActivationStatistics(),
+            },
             max_length=24,
             batch_size=2,
             prompts=PROMPTS,
@@ -66,7 +69,7 @@ def test_prompts_come_after_windows_and_decoding_stands_apart(start: Start) -> N
     assert max(row["step"] for row in rows) == 2
     for variant in OBSERVED:
         norm = [r for r in rows if r["site"] == "model.norm" and r["variant"] == variant]
-        written = ran.experiment.texts[variant]
+        written = ran.totals.writing[variant].texts
         lengths = [len(tiny_tokenizer()(prompt)["input_ids"]) for prompt in PROMPTS]
         expected = {
             ("prefill", "first"): len(PROMPTS),

@@ -1,73 +1,13 @@
-"""Scalars of steps and of whole runs, against figures written by hand."""
+"""Figures of whole runs, as TensorBoard shows them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
-
-import pytest
-import torch
 
 from harness.results.schema import ActivationRecord, TextRecord
-from harness.scoring import TokenScores
-from harness.tracking.curves import final_metrics, hyperparameters, step_scalars
+from harness.tracking.curves import final_metrics, hyperparameters
 from tests.report.made import make_results
-
-NAN = math.nan
-
-
-def scores(nll: list[float], kl: Any = None, agree: Any = None) -> TokenScores:
-    return TokenScores(
-        torch.tensor(nll),
-        None if kl is None else torch.tensor(kl),
-        None if agree is None else torch.tensor(agree),
-    )
-
-
-# -- steps -------------------------------------------------------------------------------------
-
-
-def test_scalars_of_a_step() -> None:
-    given = {
-        "original": scores([1.0, 2.0, 6.0]),
-        "zeroed": scores([2.0, 2.0, 8.0], [0.5, 0.0, 0.25], [True, True, False]),
-        "same": scores([1.0, 2.0, 6.0]).versus_itself(),
-    }
-    found = step_scalars(given, "original")
-    keys = ["likelihood/nll", "likelihood/delta_nll", "divergence/kl_mean", "divergence/kl_max"]
-    keys += ["divergence/top1_agreement"]
-    assert [list(tags) for tags in found.values()] == [keys] * 3
-    assert list(found["original"].values()) == [3.0, 0.0, 0.0, 0.0, 1.0]
-    assert list(found["zeroed"].values()) == [4.0, 1.0, 0.25, 0.5, pytest.approx(2 / 3)]
-    assert found["same"] == found["original"]
-    assert all(type(value) is float for tags in found.values() for value in tags.values())
-
-
-@pytest.mark.parametrize("place", range(3))
-def test_a_value_that_is_none_shows_in_every_figure(place: int) -> None:
-    nll, kl = [1.0, 2.0, 6.0], [0.5, 0.0, 0.25]
-    nll[place] = kl[place] = NAN
-    given = {"original": scores([1.0, 2.0, 6.0]), "b": scores(nll, kl, [True, True, True])}
-    found = step_scalars(given, "original")
-    assert [tag for tag, value in found["b"].items() if math.isnan(value)] == [
-        "likelihood/nll",
-        "likelihood/delta_nll",
-        "divergence/kl_mean",
-        "divergence/kl_max",
-    ]
-    assert not any(map(math.isnan, found["original"].values()))
-
-
-def test_sums_do_not_lose_small_parts() -> None:
-    kl = [1e4] + [1e-4] * 100_000
-    given = {"original": scores([1.0]), "b": scores([1.0], kl, [True])}
-    found = step_scalars(given, "original")["b"]["divergence/kl_mean"]
-    small = float(torch.tensor(1e-4))
-    assert found == pytest.approx((1e4 + 100_000 * small) / 100_001, rel=1e-12)
-
-
-# -- whole runs --------------------------------------------------------------------------------
 
 TEXT = TextRecord(0.1, 0.2, 0.3, 0.4, 500, 20, 1)
 FLOW = ActivationRecord(10.0, "model.layers.1", 20.0, "model.layers.0", 30)

@@ -12,8 +12,12 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
+from harness.evaluation.design import Design
+from harness.results.schema import ModelRecord
 from harness.tracking import RunLogger
 from harness.tracking.run_folder import RunFolder
+
+DESIGN = Design(ModelRecord("mine", None, "Llama", 1, "float32"))
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def folder(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def logger(folder: RunFolder) -> RunLogger:
     made = RunLogger()
-    made.attach(folder)
+    made.open(folder)
     return made
 
 
@@ -134,7 +138,7 @@ def test_what_is_given_for_one_step_is_one_summary(folder: RunFolder, logger: Ru
 
 def test_steps_go_on_after_another_measurement(folder: RunFolder, logger: RunLogger) -> None:
     for measurement in range(3):
-        logger.begin()
+        logger.begin(DESIGN)
         for step in (0, 1, 5):
             logger.scalars("original", {"a": measurement}, step)
         logger.close()  # as the end of a call does
@@ -157,8 +161,8 @@ def scalars_of_all(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def test_begin_changes_nothing_where_nothing_was_written(
     folder: RunFolder, logger: RunLogger
 ) -> None:
-    logger.begin()
-    logger.begin()
+    logger.begin(DESIGN)
+    logger.begin(DESIGN)
     logger.scalars("original", {"a": 1.0}, 2)
     logger.close()
     assert scalars(folder.path / "original") == {"a": [(2, 1.0)]}
@@ -191,7 +195,7 @@ def test_a_row_of_the_hparams_page(folder: RunFolder, logger: RunLogger) -> None
 
 def test_a_second_measurement_goes_on_after_the_rows(folder: RunFolder, logger: RunLogger) -> None:
     for _ in range(2):
-        logger.begin()
+        logger.begin(DESIGN)
         for name in ("original", "zeroed", "other"):
             for step in range(3):
                 logger.scalars(name, {"likelihood/nll": 1.0}, step)

@@ -4,11 +4,63 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
+import torch
 
 from harness.probes import RESIDUAL, Moments, Site, Where
-from harness.tracking.tags import MOST_TAGS, activation_tags, layers_shown, weight_tags
+from harness.scoring import Tally, TokenScores
+from harness.tracking.tags import MOST_TAGS, activation_tags, layers_shown, score_tags, weight_tags
+
+# -- scores ------------------------------------------------------------------------------------
+
+
+def tally(nll: list[float], kl: Any = None, agree: Any = None) -> Tally:
+    """Of two windows, of which the first has one token."""
+    scores = TokenScores(
+        torch.tensor(nll),
+        None if kl is None else torch.tensor(kl),
+        None if agree is None else torch.tensor(agree),
+    )
+    targets = torch.full((2, len(nll)), -100)
+    targets[0, 0], targets[1, 1:] = 0, 0
+    return Tally.of(torch.arange(2), torch.arange(2), targets, scores)
+
+
+def test_scores_of_a_step() -> None:
+    original = tally([1.0, 2.0, 6.0])
+    zeroed = tally([2.0, 2.0, 8.0], [0.5, 0.0, 0.25], [True, True, False])
+    assert score_tags(original, original) == {
+        "likelihood/nll": 3.0,
+        "likelihood/delta_nll": 0.0,
+        "divergence/kl_mean": 0.0,
+        "divergence/kl_max": 0.0,
+        "divergence/top1_agreement": 1.0,
+    }
+    assert list(score_tags(zeroed, original).values()) == [
+        4.0,
+        1.0,
+        0.25,
+        0.5,
+        pytest.approx(2 / 3),
+    ]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_score_that_is_none_shows_in_every_figure(place: int) -> None:
+    nll, kl = [1.0, 2.0, 6.0], [0.5, 0.0, 0.25]
+    nll[place] = kl[place] = math.nan
+    found = score_tags(tally(nll, kl, [True, True, True]), tally([1.0, 2.0, 6.0]))
+    assert [tag for tag, value in found.items() if math.isnan(value)] == [
+        "likelihood/nll",
+        "likelihood/delta_nll",
+        "divergence/kl_mean",
+        "divergence/kl_max",
+    ]
+
+
+# -- activations -------------------------------------------------------------------------------
 
 KINDS = [
     "input_layernorm",

@@ -8,9 +8,10 @@ from math import prod
 import pytest
 import torch
 
-from harness.evaluation.conclusions import near_rounding, overlaps
+from harness.evaluation.design import Subject
+from harness.evaluation.remarks import near_rounding, overlaps, too_few
 from harness.outliers import Patch, TensorPatch
-from harness.outliers.variants import Variant
+from harness.outliers.patched_weights import PatchedWeights
 from harness.results.schema import (
     EditRecord,
     NoiseFloor,
@@ -24,23 +25,22 @@ NORM = ("norm", 575, (576,))
 MATRIX = ("up", 50_000, (5_000, 1_000))
 
 
-def patch_of(*tensors: tuple[str, int, tuple[int, ...]]) -> Patch:
+def patch_of(*tensors: tuple[str, int, tuple[int, ...]]) -> PatchedWeights:
     made = []
     for name, entries, shape in tensors:
         assert entries <= prod(shape)
         values = torch.zeros(entries)
         made.append(TensorPatch(name, shape, torch.arange(entries), values, values))
-    return Patch(tuple(made))
+    return PatchedWeights(Patch(tuple(made)))
 
 
 def against(excess: float | None) -> VariantRecord:
     return VariantRecord(versus_control=VersusControl(3, 0.1, None, excess, None, None, None))
 
 
-def said(patch: Patch, excess: float | None = 0.5) -> list[str]:
-    variant = Variant("a", patch, "Mine()", "Zero()")
-    control = Variant("a-control-0", patch, "random", "Zero()", control_of="a")
-    return overlaps([variant, control], {"a": against(excess)})
+def said(patch: PatchedWeights, excess: float | None = 0.5) -> list[str]:
+    subjects = [Subject("a", patch), Subject("a-control-0", patch, control_of="a")]
+    return overlaps(subjects, {"a": against(excess)})
 
 
 # -- overlap -----------------------------------------------------------------------------------
@@ -90,8 +90,7 @@ def test_a_tensor_of_no_weight_is_not_named(tensors: list[object], silent: bool)
 
 
 def test_without_a_control_nothing_is_shared() -> None:
-    variant = Variant("a", patch_of(NORM), "Mine()", "Zero()")
-    assert overlaps([variant], {"a": VariantRecord()}) == []
+    assert overlaps([Subject("a", patch_of(NORM))], {"a": VariantRecord()}) == []
 
 
 # -- rounding ----------------------------------------------------------------------------------
@@ -118,20 +117,117 @@ def record(kl: float | None, delta: float | None, entries: int = 16) -> VariantR
 def test_what_is_not_twice_rounding_is_near_it(
     kl: float | None, delta: float | None, words: str | None
 ) -> None:
-    found = near_rounding({"a": record(kl, delta)}, FLOOR, torch.bfloat16)
+    found = near_rounding({"a": record(kl, delta)}, FLOOR, "bfloat16")
     expected = f"a: its {words} is near what rounding in bfloat16 makes; model.dtype: float32 tells"
     assert found == ([] if words is None else [f"{expected} more."])
 
 
 def test_single_precision_is_not_advised_to_itself() -> None:
-    (sentence,) = near_rounding({"a": record(1e-3, 0.1)}, FLOOR, torch.float32)
+    (sentence,) = near_rounding({"a": record(1e-3, 0.1)}, FLOOR, "float32")
     assert sentence.endswith("is near what rounding in float32 makes.")
 
 
 def test_what_edits_nothing_or_has_no_floor_is_not_judged() -> None:
-    assert near_rounding({"a": record(0.0, 0.0, entries=0)}, FLOOR, torch.bfloat16) == []
-    assert near_rounding({"original": VariantRecord()}, FLOOR, torch.bfloat16) == []
+    assert near_rounding({"a": record(0.0, 0.0, entries=0)}, FLOOR, "bfloat16") == []
+    assert near_rounding({"original": VariantRecord()}, FLOOR, "bfloat16") == []
     near = {"a": record(0.0, 0.0)}
     unknown = NoiseFloor(0.0, 0.0, Rounding(1024, None, None, None))
     for floor in (None, NoiseFloor(0.0, 0.0), unknown):
-        assert near_rounding(near, floor, torch.bfloat16) == []
+        assert near_rounding(near, floor, "bfloat16") == []
+
+
+# -- too little -------------------------------------------------------------------------------
+
+
+def variant(
+    p: float | None = 0.5, controls: int = 0, entries: int = 3, delta: float | None = 0.1
+) -> VariantRecord:
+    return VariantRecord(
+        edit=EditRecord("criterion", "Zero()", entries, 0.1, {}, None, not entries),
+        versus_original=VersusOriginal(delta, None, p, *[None] * 6),
+        versus_control=VersusControl(controls, *[None] * 6) if controls else None,
+    )
+
+
+EVERY = list(range(12))
+ONE_CONTROL = (
+    "One control tells nothing of the spread between random selections: no interval of their mean "
+    "nor of the excess over it. At least two controls give one."
+)
+
+
+@pytest.mark.parametrize(
+    ("samples", "variants", "resamples", "expected"),
+    [
+        (EVERY, [variant(controls=19), variant()], 19, []),
+        ([0], [], 1, []),
+        (
+            [0, 1, 2] * 4 + EVERY,
+            [variant()],
+            100,
+            [
+                "24 documents hold 12 different texts: equal ones count in totals each, in "
+                "intervals and p-values as one."
+            ],
+        ),
+        (
+            [4, 4],
+            [variant(None)],
+            100,
+            [
+                "2 documents hold one text: equal ones count in totals each, in "
+                "intervals and p-values as one.",
+                "Of one text alone no spread is told: no intervals and no p (texts). Two different "
+                "documents give intervals, 6 a p.",
+            ],
+        ),
+        (
+            EVERY[:3],
+            [variant(None), variant(None)],
+            100,
+            [
+                "No p (texts): of 3 different documents it could not be below 0.25; at least 6 can "
+                "reach 0.05."
+            ],
+        ),
+        (
+            EVERY,
+            [variant(None), variant(None)],
+            18,
+            [
+                "No p (texts): of so few changes of sign it could not be below 0.053; "
+                "model.resamples: 19 can reach 0.05."
+            ],
+        ),
+        (
+            EVERY,
+            [variant(), variant(None), variant(None, entries=0), variant(None, delta=None)],
+            100,
+            ["No p (texts) where fewer than 6 documents change: 1."],
+        ),
+        (
+            EVERY,
+            [variant(controls=3), variant(controls=18), variant(controls=30)],
+            100,
+            [
+                "No p (vs random) and no ratio of fewer than 19 controls: with 18 p could not be "
+                "below 0.053."
+            ],
+        ),
+        (
+            EVERY,
+            [variant(controls=1)],
+            100,
+            [
+                "No p (vs random) and no ratio of fewer than 19 controls: with 1 p could not be "
+                "below 0.5.",
+                ONE_CONTROL,
+            ],
+        ),
+    ],
+)
+def test_what_too_little_cannot_tell_is_said_once(
+    samples: list[int], variants: list[VariantRecord], resamples: int, expected: list[str]
+) -> None:
+    named = {str(number): each for number, each in enumerate(variants)}
+    assert too_few(samples, named, resamples, "documents") == expected

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from harness.evaluation.measurement import Measured, Settings, Subject, measure, unscored
-from harness.outliers import TopFraction, Zero, make_patch, matched_control
+from harness.evaluation.design import Resampling, Subject
+from harness.evaluation.effects import effects
+from harness.outliers import Patch, TopFraction, Zero, make_patch, matched_control
+from harness.outliers.patched_weights import PatchedWeights
 from harness.results.schema import EditRecord, VariantRecord
 from harness.scoring.rows import Tally, WindowRow
 from harness.statistics.intervals import ratio_intervals
 from tests.tiny import tiny_model
 
+NOTHING = PatchedWeights(Patch())
 EDIT = EditRecord("criterion", "Zero()", 3, 0.1, {"Linear": 3}, None, False)
 
 
@@ -29,16 +32,16 @@ def measured(
     tokens: list[int],
     units: list[int] | None = None,
     samples: list[int] | None = None,
-) -> Measured:
+) -> dict[str, VariantRecord]:
     """Figures of variants and, named ``<variant>-control-<i>``, their controls."""
     units = list(range(len(tokens))) if units is None else units
     tallies = {name: tally(nll, tokens, units) for name, nll in rows.items()}
     names = [name for name in rows if name != "original"]
     subjects = [
-        Subject(name, EDIT, name.partition("-")[0] if "-control-" in name else None)
+        Subject(name, NOTHING, name.partition("-")[0] if "-control-" in name else None, edit=EDIT)
         for name in names
     ]
-    return measure(tallies, "original", "original", subjects, None, None, Settings(500), samples)
+    return effects(tallies, subjects, None, None, Resampling(500), samples)
 
 
 def made_rows(units: int, controls: int, seed: int = 0) -> tuple[dict[str, list[float]], list[int]]:
@@ -71,14 +74,14 @@ def test_equal_documents_tell_what_one_of_them_tells_and_totals_count_each() -> 
         [tokens[i] for i in copies],
         samples=copies,
     )
-    alike(many.variants["zeroed"], once.variants["zeroed"])
-    alike(many.controls["zeroed-control-1"], once.controls["zeroed-control-1"])
+    alike(many["zeroed"], once["zeroed"])
+    alike(many["zeroed-control-1"], once["zeroed-control-1"])
     # Counted as forty, they would seem to tell twice as much.
     apart = measured(
         {name: [nll[i] for i in copies] for name, nll in rows.items()},
         [tokens[i] for i in copies],
     )
-    ends = [m.variants["zeroed"].versus_original.delta_nll_ci95 for m in (apart, many)]
+    ends = [m["zeroed"].versus_original.delta_nll_ci95 for m in (apart, many)]
     narrow, wide = (high - low for low, high in ends)
     assert narrow < 0.6 * wide
 
@@ -86,7 +89,7 @@ def test_equal_documents_tell_what_one_of_them_tells_and_totals_count_each() -> 
 def test_a_document_that_is_there_twice_weighs_twice() -> None:
     rows, tokens = made_rows(8, 0)
     samples = [0, 1, 2, 3, 4, 5, 6, 0]
-    found = measured(rows, tokens, samples=samples).variants["zeroed"]
+    found = measured(rows, tokens, samples=samples)["zeroed"]
     total = (sum(rows["zeroed"]) - sum(rows["original"])) / sum(tokens)
     assert found.versus_original.delta_nll == pytest.approx(total, rel=1e-12)
     assert found.likelihood.nll == pytest.approx(sum(rows["zeroed"]) / sum(tokens), rel=1e-12)
@@ -101,14 +104,14 @@ def test_windows_of_one_document_are_one_unit_in_whatever_order() -> None:
     halves = [part for count in tokens for part in (count - count // 2, count // 2)]
     units = [unit for unit in range(9) for _ in range(2)]
     backwards = {name: values[::-1] for name, values in split.items()}
-    expected = measured(rows, tokens).variants["zeroed"]
-    alike(measured(split, halves, units).variants["zeroed"], expected)
-    alike(measured(backwards, halves[::-1], units[::-1]).variants["zeroed"], expected)
+    expected = measured(rows, tokens)["zeroed"]
+    alike(measured(split, halves, units)["zeroed"], expected)
+    alike(measured(backwards, halves[::-1], units[::-1])["zeroed"], expected)
 
 
 def test_of_one_text_nothing_is_claimed() -> None:
     rows, tokens = made_rows(5, 19)
-    found = measured(rows, tokens, samples=[0] * 5).variants["zeroed"]
+    found = measured(rows, tokens, samples=[0] * 5)["zeroed"]
     assert found.versus_original.delta_nll is not None
     assert found.versus_original.delta_nll_ci95 is found.versus_original.p_value is None
     assert found.versus_control.excess_delta_nll is not None
@@ -119,8 +122,10 @@ def test_of_one_text_nothing_is_claimed() -> None:
 def test_the_smallest_and_largest_change_of_the_controls() -> None:
     rows, tokens = made_rows(30, 4)
     found = measured(rows, tokens)
-    deltas = [control.versus_original.delta_nll for control in found.controls.values()]
-    against = found.variants["zeroed"].versus_control
+    deltas = [
+        control.versus_original.delta_nll for name, control in found.items() if "-control-" in name
+    ]
+    against = found["zeroed"].versus_control
     assert (against.lowest, against.highest) == pytest.approx((min(deltas), max(deltas)))
     assert against.delta_nll == pytest.approx(fmean(deltas))
     assert against.lowest < against.delta_nll < against.highest
@@ -132,19 +137,16 @@ def test_figures_do_not_depend_on_the_other_variants() -> None:
     alone = {name: nll for name, nll in rows.items() if "control" not in name}
     more = rows | {"other": rows["zeroed-control-2"]}
     everything, little = measured(more, tokens), measured(alone, tokens)
-    assert (
-        everything.variants["zeroed"].versus_original == little.variants["zeroed"].versus_original
-    )
-    assert everything.variants["other"].versus_control is None
-    same = everything.controls["zeroed-control-2"].versus_original
-    assert everything.variants["other"].versus_original == same
+    assert everything["zeroed"].versus_original == little["zeroed"].versus_original
+    assert everything["other"].versus_control is None
+    same = everything["zeroed-control-2"].versus_original
+    assert everything["other"].versus_original == same
 
 
 def test_without_variants_there_is_the_original() -> None:
     found = measured({"original": [3.0, 4.0]}, [1, 1])
-    assert (found.variants, found.controls) == ({}, {})
-    assert found.original.likelihood.nll == 3.5
-    assert unscored([Subject("zeroed", EDIT)]).variants["zeroed"].versus_original is None
+    assert list(found) == ["original"]
+    assert found["original"].likelihood.nll == 3.5
 
 
 # -- random selections in a model ------------------------------------------------------------------
@@ -197,7 +199,7 @@ def test_random_selections_in_a_model_are_called_special_as_often_as_is_said(
             name: selections[number, texts].tolist()
             for name, number in zip(names, drawn, strict=True)
         }
-        against = measured(rows, tokens).variants["zeroed"].versus_control
+        against = measured(rows, tokens)["zeroed"].versus_control
         low, high = against.excess_ci95
         assert math.isfinite(low)
         excluded += low > 0 or high < 0

@@ -1,0 +1,108 @@
+"""What `fit` does with batches: it trains the model, observes it, and validates it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from harness.data import PromptBatch, TextDataModule, WindowBatch
+from harness.evaluation.design import Design
+from harness.evaluation.evaluator import Evaluator
+from harness.evaluation.step import Outcome, StepResult
+from harness.models import Pretrained, try_out
+from harness.outliers import unique_parameters
+from harness.probes import Moments, Observer, Site, measure
+from harness.probes.settings import ActivationStatistics
+from harness.probes.sites import decoder_blocks, kind_and_layer
+from harness.results.schema import ORIGINAL
+from harness.scoring import Tally
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Fitting:
+    """Training; it has no variants, since their entries would move with the weights.
+
+    Args:
+        source: Where the model comes from.
+        activations: What is observed.
+    """
+
+    def __init__(self, source: Pretrained, activations: ActivationStatistics) -> None:
+        self.source = source
+        self.activations = activations
+        self._observer: Observer | None = None
+        self._tally = Tally()
+
+    def check(self) -> None:
+        """Refuses patterns that match nothing, before any weight is read."""
+        self.activations.find(self.source.skeleton())
+
+    def begin(self, model: PreTrainedModel, data: TextDataModule) -> None:
+        """Tries the model out, now that its weights are in place."""
+        self.model = model
+        self._observer = self.activations.observer(model)
+        self.evaluator = Evaluator(try_out(self.source, model, data.longest_row()))
+        model.train()
+        self.design = Design(
+            self.source.record(model),
+            observed=self.activations.record,
+            sites=tuple(self._observer.sites if self._observer else ()),
+        )
+
+    def begin_evaluation(self, model: PreTrainedModel, data: TextDataModule) -> None:
+        """Begins a validation within the training."""
+        self._tally = Tally()
+
+    def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
+        """Scores a batch of the validation."""
+        result = self.evaluator.step(batch)
+        self._tally.merge(result.original.tally)
+        return result
+
+    def figures(self) -> dict[str, float]:
+        """What the validation gave, by the tag under which it is logged."""
+        nll = math.fsum(row.nll for row in self._tally.rows)
+        return {"likelihood/nll": nll / self._tally.tokens}
+
+    def train(
+        self, batch: WindowBatch, number: int, *, first: bool
+    ) -> tuple[Tensor, StepResult | None]:
+        """Next-token loss of one batch, in nats per token, and what was observed.
+
+        Args:
+            batch: Windows.
+            number: Number of the optimiser's step.
+            first: Whether it is the first batch of the step: only that one is observed.
+
+        Returns:
+            The loss, and what was observed where it is the step's turn.
+        """
+        turn = first and number % self.activations.every_n_steps == 0
+        observer = self._observer if turn else None
+        mask = batch.attention_mask
+        with observer.watching(mask, ORIGINAL) if observer else nullcontext() as seen:
+            logits = self.model(batch.input_ids, attention_mask=mask).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-100
+        )
+        if seen is None:
+            return loss, None
+        outcome = Outcome(moments=seen.moments.get(ORIGINAL, {}), unplaced=seen.unplaced)
+        return loss, StepResult(number, {ORIGINAL: outcome})
+
+    def weights(self) -> dict[Site, Moments]:
+        """Moments of every parameter as it is now."""
+        stack = decoder_blocks(self.model)
+        return {
+            Site(name, *kind_and_layer(name, stack)): measure(
+                weight.reshape(1, -1) if weight.ndim < 2 else weight.flatten(1),
+                self.activations.thresholds,
+            )
+            for name, weight in unique_parameters(self.model).items()
+        }

@@ -1,0 +1,148 @@
+"""What `validate`, `test` and `predict` do with batches: they measure the original and variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data import PromptBatch, TextDataModule, WindowBatch
+from harness.data.checks import padding_id
+from harness.evaluation.design import Design, Resampling, find_subjects
+from harness.evaluation.evaluator import Decoding, Evaluator
+from harness.evaluation.remarks import beforehand
+from harness.evaluation.step import StepResult
+from harness.models import Pretrained, try_out
+from harness.outliers.variants import VariantConfig, variants_of
+from harness.probes.settings import ActivationStatistics
+from harness.writing.generate import leaves_padding_out
+from harness.writing.settings import Generation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Measuring:
+    """The measurement of a model and its variants.
+
+    Args:
+        source: Where the model comes from.
+        variants: What is done to it, by name.
+        generation: How prompts are continued; None where they are not.
+        activations: What is observed.
+        control_seed: Seed of the random controls.
+        resampling: How intervals and p-values are made.
+        command: `validate`, `test` or `predict`.
+    """
+
+    def __init__(
+        self,
+        source: Pretrained,
+        variants: Mapping[str, VariantConfig],
+        generation: Generation | None,
+        activations: ActivationStatistics,
+        control_seed: int,
+        resampling: Resampling,
+        command: str,
+    ) -> None:
+        self.source = source
+        self.variants = variants_of(variants)
+        self.generation = generation
+        self.activations = activations
+        self.resampling = resampling
+        self.command = command
+        self._controls = {name: config.controls for name, config in variants.items()}
+        self._control_seed = control_seed
+        self._metrics: list[Any] = []
+
+    def check(self) -> None:
+        """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
+        if self.generation is not None:
+            self._metrics = self.generation.load_metrics(
+                "model.generation", self.source.trusts_code
+            )
+        skeleton = self.source.skeleton()
+        for name, variant in self.variants.items():
+            variant.check(f"model.variants.{name}", skeleton)
+        self.activations.find(skeleton)
+
+    def begin_evaluation(self, model: PreTrainedModel, data: TextDataModule) -> None:
+        """Tries the model out and finds the outliers, now that the weights are in place."""
+        head = try_out(self.source, model, data.longest_row())
+        decoding = self._decoding(model)
+        subjects = find_subjects(model, self.variants, self._controls, self._control_seed)
+        observer = self.activations.observer(model)
+        record = self.source.record(model)
+        self.design = Design(
+            model=record,
+            subjects=tuple(subjects),
+            corpus=None if self.command == "predict" else data.corpus(self.command),
+            prompts=data.prompt_texts(self.command),
+            resampling=self.resampling,
+            observed=self.activations.record,
+            sites=tuple(observer.sites if observer else ()),
+            remarks=(
+                *self.source.remarks,
+                *beforehand(subjects, head.reason),
+                *_on_padding(model, data.padded_prompts(self.command)),
+            ),
+            decode=self._decode,
+            metrics=self._metrics,
+            model_for_others=asdict(
+                # Patches are for others too: where the folder lay here is not their business.
+                replace(record, pretrained=Path(record.pretrained).name)
+                if self.source.is_local
+                else record
+            ),
+        )
+        self.evaluator = Evaluator(
+            head,
+            subjects,
+            observer=observer,
+            every=self.activations.every_n_steps,
+            decoding=decoding,
+        )
+
+    def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
+        """Measures a batch."""
+        return self.evaluator.step(batch)
+
+    def figures(self) -> dict[str, float]:
+        """What is logged by Lightning: nothing, since results say all."""
+        return {}
+
+    def _decoding(self, model: PreTrainedModel) -> Decoding | None:
+        if self.generation is None:
+            return None
+        end_ids = self.source.end_ids(model)
+        pad_id = padding_id(self.source.tokenizer, self.source.vocabulary)
+        self.generation.try_on(model, "model.generation", end_ids=end_ids, pad_id=pad_id)
+        return Decoding(self.generation.to_arguments(), self.generation.seed, end_ids, pad_id)
+
+    def _decode(self, tokens: Any) -> str:
+        """Text of token ids, special tokens left out."""
+        return str(self.source.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+def _on_padding(model: PreTrainedModel, batch: PromptBatch | None) -> list[str]:
+    """Says of a model that padding changes that prompts are not continued by themselves.
+
+    Args:
+        model: The original.
+        batch: Prompts that are padded, of which the shortest is tried; None where none are.
+    """
+    if batch is None:
+        return []
+    shortest = int(batch.attention_mask.sum(1).argmin())
+    rows = (each[shortest].to(model.device) for each in (batch.input_ids, batch.attention_mask))
+    try:
+        sound = leaves_padding_out(model, *rows)
+    except Exception:  # what foreign code makes of the trial is no reason to end a run
+        return []
+    if sound:
+        return []
+    return [
+        "Padding changes what this model writes, so that the text after a prompt depends on the "
+        "longer ones beside it; data.prompt_batch_size: 1 keeps them apart."
+    ]

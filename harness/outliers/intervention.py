@@ -1,0 +1,77 @@
+"""Interventions: what can be done to a model, whatever it is, and is undone again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from harness.results.schema import EditRecord
+
+
+class Shared(NamedTuple):
+    """What an intervention and a random control of it have in common, in one tensor.
+
+    Attributes:
+        tensor: Name of the tensor.
+        entries: Entries that the intervention edits.
+        expected: How many of them a control is expected to edit too.
+    """
+
+    tensor: str
+    entries: int
+    expected: float
+
+
+class Intervention(ABC):
+    """What is done to the model under a variant.
+
+    Scoring, generation, controls and reports deal with interventions and never ask which kind.
+    """
+
+    @property
+    @abstractmethod
+    def is_identity(self) -> bool:
+        """Whether it does nothing, so that the model under it is the original."""
+
+    @abstractmethod
+    def applied(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Does it to a model for the length of a `with` block, and undoes it bit for bit."""
+
+    @abstractmethod
+    def within(self, names: Collection[str]) -> Intervention:
+        """The part of it that touches the parameters of these names."""
+
+    @abstractmethod
+    def control(self, number: int, model: nn.Module) -> Intervention:
+        """Draws a random intervention of the same size in the same places.
+
+        Args:
+            number: Which of the controls, from 0: the same number gives the same control.
+            model: The model as it is without interventions.
+        """
+
+    @abstractmethod
+    def describe(self, model: nn.Module) -> EditRecord:
+        """What it does, as results tell it.
+
+        Args:
+            model: The model as it is without interventions.
+        """
+
+    @abstractmethod
+    def save(self, path: Path, model: Mapping[str, object]) -> None:
+        """Writes it to a file.
+
+        Args:
+            path: The file, in a folder that exists.
+            model: What tells the model that it is for from others.
+        """
+
+    def shared_with_controls(self) -> Sequence[Shared]:
+        """What a control is expected to do as well; nothing where no overlap can arise."""
+        return ()
