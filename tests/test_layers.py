@@ -91,7 +91,7 @@ def test_no_room_leads_back_to_itself() -> None:
 @pytest.mark.parametrize(
     ("room", "needs"),
     [
-        ("outliers", {"safetensors", "jsonargparse"}),
+        ("outliers", {"numpy", "safetensors", "jsonargparse"}),
         ("probes", {"numpy"}),
         ("kernels", {"numpy", "numba"}),
     ],

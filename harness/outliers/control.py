@@ -6,16 +6,13 @@ import hashlib
 from collections.abc import Callable
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.outliers.edits import Edit, scaled_alike
 from harness.outliers.entries import read
 from harness.outliers.patch import Patch, TensorPatch, find
-
-_GAMMA = 0x9E3779B97F4A7C15
-_MIX_1 = 0xBF58476D1CE4E5B9
-_MIX_2 = 0x94D049BB133111EB
 
 
 def matched_control(
@@ -55,15 +52,16 @@ def shared_by_chance(tensor: TensorPatch) -> float:
 
 
 def draw(count: int, size: int, key: int) -> Tensor:
-    """Draws distinct numbers uniformly, in time linear in their count.
+    """Draws distinct numbers uniformly, in memory for no more than a few times their count.
 
-    Draw i is the i-th output of splitmix64 (Steele, Lea and Flood 2014) modulo size; repeated
-    draws are dropped. Of more than half of the numbers, those left out are drawn instead.
+    They are the first distinct outputs modulo size of Philox 4x64-10 (Salmon et al. 2011, *Parallel
+    random numbers: as easy as 1, 2, 3*) as `numpy.random.Philox(key=key)` gives them, whose stream
+    numpy keeps as it is. Of more than half of the numbers, those left out are drawn instead.
 
     Args:
         count: How many, at most size.
-        size: They are below this.
-        key: State of the stream, 0 to 2^64 - 1.
+        size: They are below this, at most 2^63.
+        key: What the stream is of, 0 to 2^64 - 1.
 
     Returns:
         int64 [count], ascending, on the CPU.
@@ -72,38 +70,23 @@ def draw(count: int, size: int, key: int) -> Tensor:
         kept = torch.ones(size, dtype=torch.bool)
         kept[draw(size - count, size, key)] = False
         return kept.nonzero()[:, 0]
-    draws = count + count // 2 + 16
-    distinct = _first_distinct(_modulo(splitmix64(key, draws), size))
+    stream = np.random.Philox(key=key)
+    distinct = np.empty(0, dtype=np.uint64)
     while len(distinct) < count:
-        draws *= 2
-        distinct = _first_distinct(_modulo(splitmix64(key, draws), size))
-    return distinct[:count].sort().values
+        drawn = np.concatenate([distinct, stream.random_raw(count) % np.uint64(size)])
+        _, first = np.unique(drawn, return_index=True)
+        distinct = drawn[np.sort(first)]
+    return torch.from_numpy(np.sort(distinct[:count]).astype(np.int64))
 
 
 def key_of(*what: object) -> int:
-    """A state for `draw`: 64 bits that differ for everything that is drawn for.
+    """A key for `draw`: 64 bits that differ for everything that is drawn for.
 
     Args:
         what: What tells it from others, for example seed, number and name.
     """
     digest = hashlib.sha256("/".join(map(str, what)).encode()).digest()
     return int.from_bytes(digest[:8], "little")
-
-
-def splitmix64(key: int, count: int) -> Tensor:
-    """The first outputs of splitmix64.
-
-    Args:
-        key: State of the stream, 0 to 2^64 - 1.
-        count: How many.
-
-    Returns:
-        int64 [count], bit patterns of unsigned integers, on the CPU.
-    """
-    z = torch.arange(1, count + 1, dtype=torch.int64) * _signed(_GAMMA) + _signed(key)
-    z = (z ^ _shifted(z, 30)) * _signed(_MIX_1)
-    z = (z ^ _shifted(z, 27)) * _signed(_MIX_2)
-    return z ^ _shifted(z, 31)
 
 
 def _tensor_control(
@@ -117,28 +100,3 @@ def _tensor_control(
     values = read(find(model, tensor), index).cpu()
     new = make(values, tensor.old.cpu(), tensor.new.cpu())
     return TensorPatch(tensor.name, tensor.shape, index, values, new)
-
-
-def _first_distinct(draws: Tensor) -> Tensor:
-    """The draws without repetitions, in the order in which they first came."""
-    values, order = draws.sort(stable=True)
-    first = torch.ones_like(values, dtype=torch.bool)
-    first[1:] = values[1:] != values[:-1]
-    return draws[order[first].sort().values]
-
-
-def _modulo(unsigned: Tensor, size: int) -> Tensor:
-    """Remainders of unsigned integers that are held as signed ones."""
-    remainder = unsigned % size
-    return torch.where(unsigned < 0, (remainder + 2**64 % size) % size, remainder)
-
-
-def _shifted(values: Tensor, places: int) -> Tensor:
-    """A logical shift to the right; torch's own repeats the sign."""
-    shifted: Tensor = (values >> places) & (2 ** (64 - places) - 1)
-    return shifted
-
-
-def _signed(unsigned: int) -> int:
-    """The signed integer of the same 64 bits."""
-    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
