@@ -13,7 +13,6 @@ from harness.base.stages import stage
 from harness.data import Corpus
 from harness.outliers.intervention import Intervention
 from harness.outliers.patch import Patch
-from harness.outliers.patched_weights import PatchedWeights
 from harness.outliers.rounding import nudged
 from harness.outliers.variants import Variant
 from harness.probes import Site
@@ -145,11 +144,10 @@ def find_subjects(
             control = found.control(number, model)
             subjects.append(Subject(f"{name}-control-{number}", control, name, number == 0))
         give_back()
-    if (rounded := PatchedWeights(nudged(model))) and not rounded.is_identity:
+    if not (rounded := nudged(model)).is_identity:
         subjects.append(Subject(ROUNDING, rounded, is_thorough=False, steps=_FLOOR_STEPS))
     # The last: after every other has come and gone the weights must be back as they were.
-    again = PatchedWeights(Patch())
-    subjects.append(Subject(NOISE_FLOOR, again, is_thorough=False, steps=_FLOOR_STEPS))
+    subjects.append(Subject(NOISE_FLOOR, Patch(), is_thorough=False, steps=_FLOOR_STEPS))
     return [_described(subject, model) for subject in subjects]
 
 

@@ -41,7 +41,7 @@ class Fitting:
 
     def check(self) -> None:
         """Refuses patterns that match nothing, before any weight is read."""
-        self.activations.find(self.source.skeleton())
+        self.activations.find(self.source.skeleton)
 
     def begin(self, model: PreTrainedModel, data: TextDataModule) -> None:
         """Tries the model out, now that its weights are in place."""

@@ -62,7 +62,7 @@ class Measuring:
             self._metrics = self.generation.load_metrics(
                 "model.generation", self.source.trusts_code
             )
-        skeleton = self.source.skeleton()
+        skeleton = self.source.skeleton
         for name, variant in self.variants.items():
             variant.check(f"model.variants.{name}", skeleton)
         self.activations.find(skeleton)

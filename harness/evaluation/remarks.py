@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from harness.evaluation.design import Subject
-from harness.outliers.intervention import Shared
+from harness.outliers.control import Shared
 from harness.results.schema import NoiseFloor, Rounding, VariantRecord, VersusOriginal
 from harness.statistics.controls import FEWEST_CONTROLS
 from harness.statistics.significance import FEWEST_RESAMPLES, FEWEST_UNITS

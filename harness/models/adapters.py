@@ -9,31 +9,39 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harness.models.checkpoint import ADAPTER, ADAPTER_WEIGHTS, Checkpoint
+from harness.models.loading import unused
+from harness.models.repository import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def obstacle(settings: Mapping[str, Any]) -> str | None:
-    """Why an adapter cannot be merged, as far as its settings tell; None where nothing is known.
+def check(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
+    """Refuses an adapter that cannot be merged, as far as its settings tell.
 
     Args:
+        checkpoint: The adapter.
         settings: What its `adapter_config.json` holds.
+
+    Raises:
+        ConfigError: Saying what is missing.
     """
     if find_spec("peft") is None:
-        return "an adapter needs a package more: pip install 'outlier-harness[peft]'"
+        what = "an adapter needs a package more: pip install 'outlier-harness[peft]'"
+        raise checkpoint.refused(what)
     from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-    kind = settings.get("peft_type")
+    kind, base = settings.get("peft_type"), settings.get("base_model_name_or_path")
     if kind not in list(PeftType):
-        return f"{ADAPTER} names no type of adapter that peft knows (peft_type: {kind!r})"
+        what = f"{ADAPTER} names no type of adapter that peft knows (peft_type: {kind!r})"
+        raise checkpoint.refused(what)
     if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(PeftType(kind)), "merge_and_unload"):
-        return f"an adapter of type {kind} adds no weights that could be merged into a model"
-    base = settings.get("base_model_name_or_path")
+        what = f"an adapter of type {kind} adds no weights that could be merged into a model"
+        raise checkpoint.refused(what)
     if not isinstance(base, str) or not base:
-        return f"{ADAPTER} names no model that it belongs to (base_model_name_or_path: {base!r})"
-    return None
+        what = f"{ADAPTER} names no model that it belongs to (base_model_name_or_path: {base!r})"
+        raise checkpoint.refused(what)
 
 
 def merge(model: PreTrainedModel, checkpoint: Checkpoint) -> list[str]:
@@ -44,11 +52,25 @@ def merge(model: PreTrainedModel, checkpoint: Checkpoint) -> list[str]:
         checkpoint: The adapter.
 
     Returns:
-        Names of weights of the adapter that the model has no place for.
+        What a reader should know of it, one sentence each.
 
     Raises:
-        ValueError: The adapter is not whole, or is one of another model.
+        ConfigError: The adapter is not whole, or is one of another model.
     """
+    base = checkpoint.mapping(ADAPTER)["base_model_name_or_path"]
+    try:
+        left = _merge(model, checkpoint)
+    except Exception as error:  # an adapter may hold anything
+        why = f"cannot be merged into {base}: {first_line(error)}"
+        raise checkpoint.refused(why) from error
+    return [
+        f"The adapter in {checkpoint.name} was merged into {base}.",
+        *unused(left, checkpoint.name),
+    ]
+
+
+def _merge(model: PreTrainedModel, checkpoint: Checkpoint) -> list[str]:
+    """Names of weights of the adapter that the model has no place for."""
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
@@ -63,9 +85,9 @@ def merge(model: PreTrainedModel, checkpoint: Checkpoint) -> list[str]:
         if missing := sorted(due - held):
             raise ValueError(f"it lacks {len(missing)} weights, {missing[0]} for one")
         # Embeddings of the model may be in the file as well.
-        unused = sorted(held - due - set(adapted.state_dict()))
+        left = sorted(held - due - set(adapted.state_dict()))
         merged = adapted.merge_and_unload()
     if merged is not model:
         raise ValueError("peft gives back another model than it was given")
     model.requires_grad_(True)  # peft froze it
-    return unused
+    return left

@@ -29,25 +29,40 @@ class Checkpoint:
         key: Configuration key that names it, for errors.
         name: Hub id, local folder, GGUF file, or `demo`.
         revision: Branch, tag or commit on the hub.
+        adapter: The adapter that it is the model of, which then is what was named.
 
     Attributes:
         source: A folder here, or the id of a repository on the hub.
+        local: Whether it lies in a folder here.
 
     Raises:
         ConfigError: There is no such folder or file, and it is no id.
     """
 
-    def __init__(self, key: str, name: str, revision: str | None = None) -> None:
+    def __init__(
+        self, key: str, name: str, revision: str | None = None, adapter: str | None = None
+    ) -> None:
+        self.name = name
         self._key = key
-        self._name = name
-        self._place = locate(key, name)
-        self.source = self._place.source
-        self.revision = revision
+        self._revision = revision
+        self._adapter = adapter
+        try:
+            self.source, self._file = locate(name)
+        except ValueError as error:
+            raise self.refused(str(error)) from None
+        self.local = os.path.isdir(self.source)
+
+    def refused(self, reason: str) -> ConfigError:
+        """What says, under the key that names it, why it cannot be had or measured."""
+        if self._adapter is None:
+            return ConfigError(self._key, self.name, reason)
+        return ConfigError(self._key, self._adapter, f"its model, {self.name}: {reason}")
 
     @property
-    def local(self) -> bool:
-        """Whether it lies in a folder here."""
-        return self._place.local
+    def place(self) -> dict[str, Any]:
+        """Where it is, as arguments of `from_pretrained`."""
+        file = {} if self.gguf is None else {"gguf_file": self.gguf}
+        return {"pretrained_model_name_or_path": self.source, "revision": self._revision, **file}
 
     @cached_property
     def files(self) -> tuple[str, ...]:
@@ -60,8 +75,8 @@ class Checkpoint:
             try:
                 return tuple(sorted(os.listdir(self.source)))
             except OSError as error:
-                raise self._refused(first_line(error)) from error
-        return tuple(sorted(n for n in _on_hub(self.source, self.revision) if "/" not in n))
+                raise self.refused(first_line(error)) from error
+        return tuple(sorted(n for n in _on_hub(self.source, self._revision) if "/" not in n))
 
     @cached_property
     def gguf(self) -> str | None:
@@ -70,14 +85,14 @@ class Checkpoint:
         Raises:
             ConfigError: There are several, and none was named; or no package to read one.
         """
-        found = [self._place.file] if self._place.file is not None else []
+        found = [self._file] if self._file is not None else []
         if not found and not self._has_weights:
             found = [name for name in self.files if name.lower().endswith(".gguf")]
         if len(found) > 1:
-            raise self._refused(f"holds several GGUF files; name one of {', '.join(found)}")
+            raise self.refused(f"holds several GGUF files; name one of {', '.join(found)}")
         if found and find_spec("gguf") is None:
             how = "pip install 'outlier-harness[gguf]'"
-            raise self._refused(f"reading GGUF files needs a package more: {how}")
+            raise self.refused(f"reading GGUF files needs a package more: {how}")
         return found[0] if found else None
 
     @cached_property
@@ -102,7 +117,7 @@ class Checkpoint:
 
         if self.local:
             return os.path.join(self.source, file)
-        return str(cached_file(self.source, file, revision=self.revision))
+        return str(cached_file(self.source, file, revision=self._revision))
 
     def mapping(self, file: str) -> dict[str, Any]:
         """What a JSON file of it holds.
@@ -113,9 +128,9 @@ class Checkpoint:
         try:
             content = json.loads(Path(self.path(file)).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise self._refused(f"{file} cannot be read: {first_line(error)}") from error
+            raise self.refused(f"{file} cannot be read: {first_line(error)}") from error
         if not isinstance(content, dict):
-            raise self._refused(f"{file} holds no mapping")
+            raise self.refused(f"{file} holds no mapping")
         return content
 
     def check(self) -> None:
@@ -143,31 +158,28 @@ class Checkpoint:
     def _check_index(self) -> None:
         weights = self.mapping(INDEX).get("weight_map")
         if not isinstance(weights, dict) or not weights:
-            raise self._refused(f"{INDEX} names no weights")
+            raise self.refused(f"{INDEX} names no weights")
         for file in weights.values():
             if not isinstance(file, str) or not file.endswith(".safetensors"):
-                raise self._refused(
+                raise self.refused(
                     f"{INDEX} points at {file!r}; weights are read from safetensors alone, as a "
                     "pickle can run code when it is opened"
                 )
             path = PurePosixPath(file)
             if path.is_absolute() or ".." in path.parts or "\\" in file:
-                raise self._refused(f"{INDEX} points at {file!r}, outside of the model")
+                raise self.refused(f"{INDEX} points at {file!r}, outside of the model")
         for file in dict.fromkeys(weights.values()):
             if self.local and not os.path.isfile(os.path.join(self.source, file)):
-                raise self._refused(f"{INDEX} points at {file!r}, which is not there")
+                raise self.refused(f"{INDEX} points at {file!r}, which is not there")
 
     def _no_weights(self, due: str) -> ConfigError:
         pickles = [name for name in self.files if name.endswith(_PICKLES)]
         if not pickles:
-            return self._refused(f"holds no weights ({due})")
-        return self._refused(
+            return self.refused(f"holds no weights ({due})")
+        return self.refused(
             f"holds pickled weights only ({pickles[0]}); a pickle can run code when it is opened, "
             "so convert it to safetensors with model.save_pretrained(folder) first"
         )
-
-    def _refused(self, reason: str) -> ConfigError:
-        return ConfigError(self._key, self._name, reason)
 
 
 def _on_hub(repository: str, revision: str | None) -> Iterable[str]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from harness.errors import ConfigError
 from harness.models.checkpoint import CONFIG, Checkpoint
-from harness.models.repository import first_line, refusal
+from harness.models.repository import cause, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -28,13 +27,11 @@ _POSITIONS = (
 )
 
 
-def read_config(checkpoint: Checkpoint, key: str, name: str, trust: bool) -> PretrainedConfig:
+def read_config(checkpoint: Checkpoint, trust: bool) -> PretrainedConfig:
     """Reads the configuration of a model that lies somewhere.
 
     Args:
         checkpoint: What lies there.
-        key: Configuration key that names the model.
-        name: Its name.
         trust: Whether code from the model's repository may run.
 
     Raises:
@@ -42,15 +39,12 @@ def read_config(checkpoint: Checkpoint, key: str, name: str, trust: bool) -> Pre
     """
     from transformers import AutoConfig
 
-    file = {} if checkpoint.gguf is None else {"gguf_file": checkpoint.gguf}
-    if not file and CONFIG in checkpoint.files:
+    if checkpoint.gguf is None and CONFIG in checkpoint.files:
         checkpoint.mapping(CONFIG)
     try:
-        return AutoConfig.from_pretrained(
-            checkpoint.source, revision=checkpoint.revision, trust_remote_code=trust, **file
-        )
+        return AutoConfig.from_pretrained(**checkpoint.place, trust_remote_code=trust)
     except Exception as error:  # a file may hold anything, and anything may be raised at it
-        raise refusal(key, name, error) from error
+        raise checkpoint.refused(cause(error, checkpoint.name)) from error
 
 
 def make_config(architecture: dict[str, Any]) -> PretrainedConfig:
@@ -74,11 +68,8 @@ def make_config(architecture: dict[str, Any]) -> PretrainedConfig:
         raise ConfigError("model.architecture.model_type", kind, reason)
     try:
         return AutoConfig.for_model(kind, **arguments)
-    except (ValueError, TypeError) as error:
-        raise ConfigError("model.architecture", architecture, first_line(error)) from error
     except Exception as error:  # strict dataclass validation has exceptions of its own
-        reason = " ".join(str(error).split())
-        raise ConfigError("model.architecture", architecture, reason) from error
+        raise ConfigError("model.architecture", architecture, first_line(error)) from error
 
 
 def unfit(config: PretrainedConfig) -> str | None:
@@ -133,8 +124,3 @@ def rows_of_positions(model: nn.Module) -> Iterator[int]:
         table = isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]
         if table and module.padding_idx is not None:
             yield module.num_embeddings - module.padding_idx - 1
-
-
-def stated_dtype(config: PretrainedConfig) -> torch.dtype:
-    """The data type of the weights that a configuration states; float32 where it states none."""
-    return getattr(config, "dtype", None) or torch.float32

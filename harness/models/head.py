@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from harness.models.agreement import same_but_for_rounding
+from harness.models.repository import said
 from harness.outliers.parameters import storage_key
 
 if TYPE_CHECKING:
@@ -44,33 +45,22 @@ class ChunkedHead:
 
     def __init__(self, model: PreTrainedModel, tokens: int = 8) -> None:
         self.model = model
-        self._tokens = tokens
         self.reason: str | None = None
         self.vocabulary = 0
         self._backbone: nn.Module | None = None
         self._output: type[Any] = dict
         self._body_names: frozenset[str] = frozenset()
         self._tail_names: frozenset[str] = frozenset()
-        self.check()
+        self._try(tokens)
 
-    @property
-    def chunked(self) -> bool:
-        """Whether the model could be split."""
-        return self.reason is None
-
-    def check(self) -> None:
-        """Compares body and tail with the model's own logits and decides whether to use them.
-
-        What the tail rounds to by itself is forgiven. Done once at the start; to be done again if
-        the model's structure changes.
-        """
-        ids = torch.arange(2 * self._tokens, device=self.model.device).reshape(2, -1)
+    def _try(self, tokens: int) -> None:
+        """Compares body and tail with the model's own logits and decides whether to use them."""
+        ids = torch.arange(2 * tokens, device=self.model.device).reshape(2, -1)
         embedding: Any = self.model.get_input_embeddings()
         ids %= embedding.weight.shape[0]
         mask = torch.ones_like(ids)
         self.reason = "the model has no body apart from itself"
         with evaluating(self.model), torch.inference_mode():
-            self._backbone = None
             expected = self.body(ids, mask)
             self.vocabulary = expected.shape[-1]
             for backbone in _candidates(self.model):
@@ -79,8 +69,7 @@ class ChunkedHead:
                     self.reason = self._difference(ids, mask, expected)
                 except Exception as error:
                     # Whatever foreign code makes of this, the whole model still works.
-                    message = str(error).partition("\n")[0]
-                    self.reason = f"{type(error).__name__}: {message}"
+                    self.reason = said(error)
                 if self.reason is None:
                     return
             self._backbone = None
@@ -122,7 +111,7 @@ class ChunkedHead:
             logits: Tensor = self.model(input_ids=ids, use_cache=False, return_dict=True).logits
         return logits[0]
 
-    def split(self, intervention: Intervention) -> tuple[Intervention, Intervention]:
+    def split(self, intervention: Patch) -> tuple[Intervention, Intervention]:
         """The parts that body and tail need; what is done to tied parameters is in both."""
         if self._backbone is None:
             return intervention, intervention.within([])

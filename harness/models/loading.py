@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ import torch
 
 from harness.base.console import quiet_transformers
 from harness.errors import ConfigError
-from harness.models.checkpoint import Checkpoint
-from harness.models.repository import first_line, refusal, said
+from harness.models.checkpoint import ADAPTER, Checkpoint
+from harness.models.repository import cause, first_line, said
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -26,27 +26,21 @@ _SHOWN = 3
 
 def load_weights(
     checkpoint: Checkpoint,
-    name: str,
     config: PretrainedConfig,
-    *,
     dtype: torch.dtype | str,
-    attn_implementation: str | None,
-    device_map: str | dict[str, Any] | None,
-    trust_remote_code: bool,
+    how: Mapping[str, Any],
 ) -> tuple[PreTrainedModel, list[str]]:
     """Loads a model that is whole: every weight has a value from the checkpoint, on a device.
 
     Args:
         checkpoint: Where the weights lie, in safetensors or a GGUF file, which is dequantised.
-        name: What the user calls the model.
-        config: Its configuration.
+        config: The model's configuration.
         dtype: Data type of the weights, or `auto` for that of the configuration.
-        attn_implementation: Attention kernel, as transformers names it.
-        device_map: Placement over devices, as accelerate reads it.
-        trust_remote_code: Whether code from the model's repository may run.
+        how: `attn_implementation`, `device_map` and `trust_remote_code`, as transformers reads
+            them.
 
     Returns:
-        The model, and the names of weights in the checkpoint that it has no place for.
+        The model, and what a reader should know of its weights, one sentence each.
 
     Raises:
         ConfigError: The weights are damaged, incomplete, of other shapes, or offloaded.
@@ -58,26 +52,28 @@ def load_weights(
         hidden = redirect_stderr(StringIO()) if checkpoint.gguf is not None else nullcontext()
         with quiet_transformers(progress=not checkpoint.local), hidden:
             model, info = AutoModelForCausalLM.from_pretrained(
-                checkpoint.source,
-                revision=checkpoint.revision,
+                **checkpoint.place,
+                **_format(checkpoint, config),
+                **how,
                 dtype=dtype,
-                attn_implementation=attn_implementation,
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
                 ignore_mismatched_sizes=True,  # they are named below
                 output_loading_info=True,
                 adapter_kwargs=dict(_NO_ADAPTER),
-                **_format(checkpoint, config),
             )
     except Exception as error:  # files may hold anything, and anything may be raised at it
         told = str(error)
-        given = {"attn_implementation": attn_implementation, "device_map": device_map}
         for key, sign in (("attn_implementation", "FlashAtt"), ("device_map", "device_map")):
-            if given[key] is not None and (key in told or sign in told):
-                raise ConfigError(f"model.{key}", given[key], first_line(error)) from error
-        raise refusal("model.pretrained", name, error) from error
-    _check_complete(model, info, name, device_map)
-    return model, sorted(info["unexpected_keys"])
+            if how[key] is not None and (key in told or sign in told):
+                raise ConfigError(f"model.{key}", how[key], first_line(error)) from error
+        raise checkpoint.refused(cause(error, checkpoint.name)) from error
+    _check_complete(checkpoint, model, info, how["device_map"])
+    remarks = unused(sorted(info["unexpected_keys"]), checkpoint.name)
+    if checkpoint.has_idle_adapter:
+        remarks.append(
+            f"The adapter in {checkpoint.name} ({ADAPTER}) was not used: the weights beside it are "
+            "a whole model. To measure it, put it into a folder of its own."
+        )
+    return model, remarks
 
 
 def make_model(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
@@ -101,15 +97,11 @@ def make_model(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
         raise ValueError(reason) from error
 
 
-def read_tokenizer(
-    checkpoint: Checkpoint, key: str, name: str, trust: bool
-) -> PreTrainedTokenizerBase:
+def read_tokenizer(checkpoint: Checkpoint, trust: bool) -> PreTrainedTokenizerBase:
     """Reads the tokenizer of a folder, repository or GGUF file.
 
     Args:
         checkpoint: Where it lies.
-        key: Configuration key that names it.
-        name: What the user calls it.
         trust: Whether code from its repository may run.
 
     Raises:
@@ -117,26 +109,21 @@ def read_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    file = {} if checkpoint.gguf is None else {"gguf_file": checkpoint.gguf}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.source, revision=checkpoint.revision, trust_remote_code=trust, **file
-        )
+        tokenizer = AutoTokenizer.from_pretrained(**checkpoint.place, trust_remote_code=trust)
         tokenizer("a")  # some settings are only looked at now
     except Exception as error:  # as above
-        reason = refusal(key, name, error).reason
-        raise ConfigError(key, name, f"no tokenizer: {reason}") from error
+        raise checkpoint.refused(f"no tokenizer: {cause(error, checkpoint.name)}") from error
     return tokenizer
 
 
-def unused(names: Iterable[str], whose: str) -> list[str]:
+def unused(names: Sequence[str], whose: str) -> list[str]:
     """Says of weights that they were read and have no place, in a sentence or none.
 
     Args:
         names: Their names.
         whose: What holds them.
     """
-    names = list(names)
     if not names:
         return []
     kinds = list(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names))
@@ -156,22 +143,21 @@ def _format(checkpoint: Checkpoint, config: PretrainedConfig) -> dict[str, Any]:
     # Without this its weights would stay packed, and could not be edited.
     how = GgufConfig(dequantize=True)
     # The configuration is given, as reading it from such a file takes long.
-    return {"gguf_file": checkpoint.gguf, "quantization_config": how, "config": config}
+    return {"quantization_config": how, "config": config}
 
 
 def _check_complete(
-    model: PreTrainedModel, info: dict[str, Any], name: str, device_map: object
+    checkpoint: Checkpoint, model: PreTrainedModel, info: dict[str, Any], device_map: object
 ) -> None:
-    missing = sorted(info["missing_keys"])
-    if missing:
-        reason = (
+    if missing := sorted(info["missing_keys"]):
+        raise checkpoint.refused(
             f"the checkpoint lacks {len(missing)} weights, {missing[0]} for one; random values in "
             "their place would be measured, so a complete checkpoint is needed"
         )
-        raise ConfigError("model.pretrained", name, reason)
     for weight, found, due in sorted(info["mismatched_keys"]):
-        reason = f"{weight} has shape {list(found)} where its configuration asks for {list(due)}"
-        raise ConfigError("model.pretrained", name, reason)
+        raise checkpoint.refused(
+            f"{weight} has shape {list(found)} where its configuration asks for {list(due)}"
+        )
     offloaded = [weight for weight, value in model.named_parameters() if value.is_meta]
     if offloaded:
         reason = (

@@ -6,8 +6,7 @@ configuration and the list of files, before any weight is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,18 +16,16 @@ import torch
 from harness.base.console import quiet_transformers
 from harness.errors import ConfigError
 from harness.models import adapters
-from harness.models.checkpoint import ADAPTER, Checkpoint
+from harness.models.checkpoint import Checkpoint
 from harness.models.configuration import (
     make_config,
     read_config,
     rows_of_positions,
-    stated_dtype,
     stated_positions,
     text_config,
     unfit,
 )
-from harness.models.loading import load_weights, make_model, read_tokenizer, unused
-from harness.models.repository import first_line
+from harness.models.loading import load_weights, make_model, read_tokenizer
 from harness.outliers.parameters import parameter_count
 from harness.results.schema import ModelRecord
 
@@ -78,22 +75,22 @@ class Pretrained:
         self.architecture = architecture
         self.trusts_code = trust_remote_code
         self.device_map = device_map
+        self.remarks: list[str] = []
+        self.new_tokens: int | None = None
+        """Most tokens that are generated after each prompt; None where no text is generated."""
         self._how: dict[str, Any] = {
             "attn_implementation": attn_implementation,
             "device_map": device_map,
             "trust_remote_code": trust_remote_code,
         }
-        self.remarks: list[str] = []
         self._dtype: DType = dtype
         self._force_dtype = force_dtype
-        self._skeleton: PreTrainedModel | None = None
-        self.new_tokens: int | None = None
-        """Most tokens that are generated after each prompt; None where no text is generated."""
+        self._adapter: str | None = None
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """What lies at the model's place."""
-        return Checkpoint("model.pretrained", self.name, self.revision)
+        return Checkpoint("model.pretrained", self.name, self.revision, self._adapter)
 
     @cached_property
     def base(self) -> Pretrained | None:
@@ -105,8 +102,7 @@ class Pretrained:
         settings = None if self.architecture is not None else self.checkpoint.adapter
         if settings is None:
             return None
-        if reason := adapters.obstacle(settings):
-            raise self.refused(reason)
+        adapters.check(self.checkpoint, settings)
         base = Pretrained(
             settings["base_model_name_or_path"],
             revision=settings.get("revision"),
@@ -114,12 +110,10 @@ class Pretrained:
             force_dtype=self._force_dtype,
             **self._how,
         )
-        with self._speaking_of(base):
-            if base.checkpoint.local:
-                base.revision = None
-            if base.checkpoint.adapter is not None:
-                raise base.refused("an adapter itself; merge that one first, and save the model")
-            base.check()
+        base._adapter = self.name
+        if base.checkpoint.adapter is not None:
+            raise base.refused("an adapter itself; merge that one first, and save the model")
+        base.check()
         return base
 
     @cached_property
@@ -134,9 +128,7 @@ class Pretrained:
         if self.architecture is not None:
             config = make_config(self.architecture)
         else:
-            config = read_config(
-                self.checkpoint, "model.pretrained", self.name, trust=self.trusts_code
-            )
+            config = read_config(self.checkpoint, self.trusts_code)
         if reason := unfit(config):
             raise self.refused(reason)
         return config
@@ -150,11 +142,11 @@ class Pretrained:
         """
         if self.tokenizer_name is not None:
             other = Checkpoint("model.tokenizer", self.tokenizer_name)
-            return read_tokenizer(other, "model.tokenizer", self.tokenizer_name, self.trusts_code)
+            return read_tokenizer(other, self.trusts_code)
         # Beside an adapter lies a tokenizer only where it was changed for it.
         if self.base is not None and "tokenizer_config.json" not in self.checkpoint.files:
             return self.base.tokenizer
-        return read_tokenizer(self.checkpoint, "model.pretrained", self.name, self.trusts_code)
+        return read_tokenizer(self.checkpoint, self.trusts_code)
 
     @property
     def title(self) -> str:
@@ -172,7 +164,7 @@ class Pretrained:
         """The longest input the model was made for, in tokens; None where it names no limit."""
         stated = stated_positions(self.config)
         with suppress(ConfigError):  # what no model can be made of is refused where one is made
-            return stated and min([stated, *rows_of_positions(self.skeleton())])
+            return stated and min([stated, *rows_of_positions(self.skeleton)])
         return stated
 
     @property
@@ -190,7 +182,7 @@ class Pretrained:
             return self.base.dtype
         if self.architecture is None and self.checkpoint.gguf is not None:
             return torch.float32
-        return stated_dtype(self.config)
+        return getattr(self.config, "dtype", None) or torch.float32
 
     def check(self) -> None:
         """Refuses what cannot be evaluated, before any weight is read.
@@ -198,31 +190,29 @@ class Pretrained:
         Raises:
             ConfigError: For packed weights, pickled weights, or a data type that overflows.
         """
-        if self.revision is not None and self.checkpoint.local:
+        # An adapter may name one beside a folder.
+        if self.revision is not None and self.checkpoint.local and self._adapter is None:
             reason = "only a model of the hub has one; leave it out for a folder"
             raise ConfigError("model.revision", self.revision, reason)
-        family = str(self.config.model_type)
-        overflows = family.startswith("gemma3") and self.dtype == torch.float16
-        if overflows and not self._force_dtype:
-            raise ConfigError(
-                "model.dtype",
-                "float16",
+        may_overflow = self.dtype == torch.float16 and not self._force_dtype
+        if may_overflow and str(self.config.model_type).startswith("gemma3"):
+            reason = (
                 "activations of Gemma-3 exceed 65,504 and overflow; use bfloat16 or float32 "
-                "(or force it with --model.force_dtype true)",
+                "(or force it with --model.force_dtype true)"
             )
+            raise ConfigError("model.dtype", "float16", reason)
         if self.architecture is None:
             self.checkpoint.check()
 
+    @cached_property
     def skeleton(self) -> PreTrainedModel:
         """The model's modules and parameter names on the meta device, without values.
 
         Raises:
             ConfigError: If no causal language model can be made of the configuration.
         """
-        if self._skeleton is None:
-            with torch.device("meta"):
-                self._skeleton = self._made()
-        return self._skeleton
+        with torch.device("meta"):
+            return self._made()
 
     def load(self) -> PreTrainedModel:
         """Loads the weights, or makes random ones where an architecture is given.
@@ -238,36 +228,22 @@ class Pretrained:
             attention = self._how["attn_implementation"]
             return self._made(dtype=self.dtype, attn_implementation=attention).eval()
         if self.base is not None:
-            return self._merged(self.base).eval()
+            model = self.base.load()
+            self.remarks = [*self.base.remarks, *adapters.merge(model, self.checkpoint)]
+            return model.eval()
         dtype = self._dtype if self.checkpoint.gguf is None else self.dtype
-        model, left = load_weights(
-            self.checkpoint, self.name, self.config, dtype=dtype, **self._how
-        )
-        self.remarks = unused(left, self.name)
-        if self.checkpoint.has_idle_adapter:
-            self.remarks.append(
-                f"The adapter in {self.name} ({ADAPTER}) was not used: the weights beside it are a "
-                "whole model. To measure it, put it into a folder of its own."
-            )
+        model, self.remarks = load_weights(self.checkpoint, self.config, dtype, self._how)
         return model.eval()
 
     def end_ids(self, model: PreTrainedModel) -> set[int]:
-        """Tokens that end a generated text.
-
-        Args:
-            model: The model, whose generation settings come before its tokenizer's.
-        """
+        """Tokens that end a text: those of a model's generation settings, else its tokenizer's."""
         given = model.generation_config
         end = given.eos_token_id if given else None
         end = self.tokenizer.eos_token_id if end is None else end
         return {end} if isinstance(end, int) else set(end or ())
 
     def record(self, model: PreTrainedModel) -> ModelRecord:
-        """What results tell of the model.
-
-        Args:
-            model: The model, loaded.
-        """
+        """What results tell of the model, once it is loaded."""
         return ModelRecord(
             pretrained=self.name,
             revision=self.revision,
@@ -280,7 +256,7 @@ class Pretrained:
         """What says that this model cannot be evaluated, under the key that names it."""
         if self.architecture is not None:
             return ConfigError("model.architecture", self.architecture, reason)
-        return ConfigError("model.pretrained", self.name, reason)
+        return self.checkpoint.refused(reason)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Writes a model and its tokenizer as a Hugging Face folder."""
@@ -293,27 +269,3 @@ class Pretrained:
             return make_model(self.config, trust_remote_code=self.trusts_code, **options)
         except ValueError as error:
             raise self.refused(str(error)) from error
-
-    def _merged(self, base: Pretrained) -> PreTrainedModel:
-        with self._speaking_of(base):
-            model = base.load()
-        try:
-            left = adapters.merge(model, self.checkpoint)
-        except Exception as error:  # an adapter may hold anything
-            raise self.refused(f"cannot be merged into {base.name}: {first_line(error)}") from error
-        self.remarks = [
-            *base.remarks,
-            f"The adapter in {self.name} was merged into {base.name}.",
-            *unused(left, self.name),
-        ]
-        return model
-
-    @contextmanager
-    def _speaking_of(self, base: Pretrained) -> Iterator[None]:
-        """Says of what is refused within the block that it is the model of this adapter."""
-        try:
-            yield
-        except ConfigError as error:
-            if error.value != base.name:
-                raise
-            raise self.refused(f"its model, {base.name}: {error.reason}") from error

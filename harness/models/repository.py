@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import re
 from textwrap import shorten
-from typing import NamedTuple
 
 from harness.demo import MODEL_FOLDER
-from harness.errors import ConfigError
 
 _ACCEPTED = "a hub id, a folder with a config.json, a .gguf file, or demo"
 _ON_HUB = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
@@ -16,90 +14,73 @@ _FILE_ON_HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)/(?P<file>.+\.ggu
 _LONGEST_REASON = 300
 
 
-class Place(NamedTuple):
-    """Where a model lies.
-
-    Attributes:
-        source: A folder here, or the id of a repository on the hub.
-        file: The GGUF file in it that was named; None where the whole was.
-    """
-
-    source: str
-    file: str | None = None
-
-    @property
-    def local(self) -> bool:
-        """Whether it is a folder here."""
-        return os.path.isdir(self.source)
-
-
-def locate(key: str, name: str) -> Place:
-    """Returns the place of a model; what exists here is meant, whatever its name looks like.
+def locate(name: str) -> tuple[str, str | None]:
+    """Where a model lies; what exists here is meant, whatever its name looks like.
 
     Args:
-        key: Configuration key that named it, for errors.
         name: Hub id, local folder, GGUF file here or in a repository (`owner/name/file.gguf`), or
             `demo`.
 
+    Returns:
+        A folder here or the id of a repository on the hub, and the GGUF file in it that was named,
+        None where the whole was.
+
     Raises:
-        ConfigError: It can only lie here, and does not; or it is another kind of file.
+        ValueError: It can only lie here, and does not; or it is another kind of file.
     """
     if name == "demo":
-        return Place(str(MODEL_FOLDER))
+        return str(MODEL_FOLDER), None
     # Unlike those of Path, these functions take names that no file can have.
     for path in (name, os.path.expanduser(name)):
         if path and os.path.isdir(path):
-            return Place(path)
+            return path, None
         if os.path.isfile(path):
             if not _is_gguf(path):
-                raise ConfigError(key, name, f"a file that is no model; give {_ACCEPTED}")
+                raise ValueError(f"a file that is no model; give {_ACCEPTED}")
             folder, file = os.path.split(path)
-            return Place(folder or ".", file)
+            return folder or ".", file
     if found := _FILE_ON_HUB.fullmatch(name):
-        return Place(found["repository"], found["file"])
+        return found["repository"], found["file"]
     if _is_gguf(name) or not _ON_HUB.fullmatch(name):
         what = "file" if _is_gguf(name) else "folder"
-        raise ConfigError(key, name, f"no such {what}; give {_ACCEPTED}")
-    return Place(name)
+        raise ValueError(f"no such {what}; give {_ACCEPTED}")
+    return name, None
 
 
 def _is_gguf(name: str) -> bool:
     return name.lower().endswith(".gguf")
 
 
-def refusal(key: str, name: str, error: BaseException) -> ConfigError:
-    """Turns an error of transformers or of the hub into one line that says what to do.
+def cause(error: BaseException, name: str) -> str:
+    """Says of an error of transformers or of the hub, in one line, what it is and what to do.
 
     Args:
-        key: Configuration key that named the repository.
-        name: The repository or folder.
         error: What was raised; its chain of causes is looked through.
+        name: The repository or folder.
     """
     kinds = {type(cause).__name__ for cause in _causes(error)}
     if "GatedRepoError" in kinds:
-        reason = (
+        return (
             f"the repository is gated: accept its terms at https://huggingface.co/{name} "
             "and run `hf auth login`"
         )
-    elif "RevisionNotFoundError" in kinds:
-        reason = "the repository has no such revision (model.revision)"
-    elif "RepositoryNotFoundError" in kinds:
-        reason = (
+    if "RevisionNotFoundError" in kinds:
+        return "the repository has no such revision (model.revision)"
+    if "RepositoryNotFoundError" in kinds:
+        return (
             "no such repository on the hub (a private one needs `hf auth login`), and no such "
             "folder here"
         )
-    elif "trust_remote_code" in str(error):
-        reason = (
+    if "trust_remote_code" in str(error):
+        return (
             "it brings code of its own, which would run on this machine; read it, then allow it by "
             "model.trust_remote_code=true"
         )
-    elif "SafetensorError" in kinds:
-        reason = f"its weights are damaged or cut short (*.safetensors): {first_line(error)}"
-    elif kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
-        reason = "not a folder here, not in the local cache, and the hub cannot be reached"
-    else:
-        reason = first_line(error) if isinstance(error, OSError | ValueError) else said(error)
-    return ConfigError(key, name, reason)
+    if "SafetensorError" in kinds:
+        return f"its weights are damaged or cut short (*.safetensors): {first_line(error)}"
+    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
+        return "not a folder here, not in the local cache, and the hub cannot be reached"
+    return first_line(error) if isinstance(error, OSError | ValueError) else said(error)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from harness.base.console import note
 from harness.errors import ConfigError
-from harness.models.causality import looks_ahead
+from harness.models.agreement import same_but_for_rounding
 from harness.models.head import ChunkedHead, evaluating
 from harness.models.pretrained import Pretrained
 from harness.models.repository import said
@@ -56,17 +58,39 @@ def try_out(source: Pretrained, model: PreTrainedModel, longest: int | None = No
     return head
 
 
+def looks_ahead(model: PreTrainedModel, tokens: int = _SHORT) -> bool:
+    """Whether predictions change with a token behind them, as those of BERT and XLNet do.
+
+    Of such a model there is no perplexity.
+
+    Two rows that differ in their second half are compared in the first, where they do not. Few
+    models need anything forgiven, as both are in one batch; but experts, for one, get other tokens
+    beside the same ones, which makes other sums: what the model rounds to by itself is forgiven.
+
+    Args:
+        model: A Hugging Face model with logits [B, T, V].
+        tokens: Tokens of a row, T, at least 2.
+    """
+    embedding: Any = model.get_input_embeddings()
+    ids = torch.arange(tokens, device=model.device).repeat(2, 1)
+    ids[1, tokens // 2 :] += 1
+    ids %= embedding.weight.shape[0]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+
+    def first_half() -> Tensor:
+        logits: Tensor = model(**inputs, return_dict=True).logits
+        return logits[:, : tokens // 2]
+
+    with evaluating(model), torch.inference_mode():
+        one, other = first_half()
+        return not same_but_for_rounding(model, one, other, lambda: first_half()[0], epsilons=1)
+
+
 def _try_length(source: Pretrained, head: ChunkedHead, short: int, longest: int) -> None:
-    failure = _failure(source, head, longest)
-    if failure is None:
+    if (failure := _failure(source, head, longest)) is None:
         return
-    fits, fails = short, longest
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        if _failure(source, head, middle) is None:
-            fits = middle
-        else:
-            fails = middle
+    between = range(short + 1, longest)
+    fits = short + bisect_left(between, True, key=lambda n: _failure(source, head, n) is not None)
     raise ConfigError(
         "data.max_length",
         longest,

@@ -1,11 +1,11 @@
 """What an outlier is, which weights may be one, and what is done to it."""
 
-from harness.outliers.control import matched_control
 from harness.outliers.criteria import AbsoluteThreshold, Criterion, SigmaThreshold, TopFraction
 from harness.outliers.edits import Clip, Edit, Epsilon, Zero
 from harness.outliers.parameters import unique_parameters
-from harness.outliers.patch import Patch, TensorPatch, make_patch
+from harness.outliers.patch import Patch, make_patch, matched_control
 from harness.outliers.scope import Scope
+from harness.outliers.tensor_patch import TensorPatch
 
 __all__ = [
     "AbsoluteThreshold",

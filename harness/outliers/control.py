@@ -5,50 +5,57 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.outliers.edits import Edit, scaled_alike
 from harness.outliers.entries import read
-from harness.outliers.patch import Patch, TensorPatch, find
+from harness.outliers.tensor_patch import TensorPatch
 
 
-def matched_control(
-    patch: Patch, model: nn.Module, seed: int, number: int, edit: Edit | None = None
-) -> Patch:
-    """Draws a random patch to hold another one against.
-
-    In every tensor it edits as many entries, chosen uniformly from all of them. The choice depends
-    on seed, number and the tensor's name and size alone: not on machine, device, threads, or the
-    number of processes.
+def control_of(
+    tensor: TensorPatch,
+    model: nn.Module,
+    make: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *what: object,
+) -> TensorPatch:
+    """Draws as many entries of the same parameter.
 
     Args:
-        patch: What the control is for.
+        tensor: What the control is for.
         model: The model, with its own weights.
-        seed: Seed of all controls.
-        number: Which of the controls, from 0.
-        edit: What made the patch; its `control` decides what becomes of the drawn entries. None,
-            for a patch whose edit is not known: each is scaled by the ratio of new to old of the
-            entry it stands for.
-
-    Returns:
-        A patch of the same tensors and the same number of entries in each.
+        make: Makes new values of the drawn entries' values, and of the old and new ones of those
+            that they stand for, see `Edit.control`.
+        what: What tells the control from others of the tensor.
 
     Raises:
-        ConfigError: If the patch is not for this model.
+        ConfigError: If the parameter is not in this model.
     """
-    make = edit.control if edit is not None else scaled_alike
-    return Patch(tuple(_tensor_control(t, model, seed, number, make) for t in patch.tensors))
+    index = draw(tensor.entries, prod(tensor.shape), key_of(*what, tensor.name))
+    values = read(tensor.parameter_of(model), index).cpu()
+    new = make(values, tensor.old.cpu(), tensor.new.cpu())
+    return TensorPatch(tensor.name, tensor.shape, index, values, new)
 
 
-def shared_by_chance(tensor: TensorPatch) -> float:
-    """How many of a tensor's edited entries a matched control is expected to edit too.
+class Shared(NamedTuple):
+    """What a patch and a random control of it have in common, in one tensor.
 
-    Of N entries, of which n are edited, each of n draws is one of those with probability n / N.
+    Attributes:
+        tensor: Name of the tensor.
+        entries: Entries that the patch edits.
+        expected: How many of them a control is expected to edit too.
     """
-    return tensor.entries**2 / prod(tensor.shape)
+
+    tensor: str
+    entries: int
+    expected: float
+
+    @classmethod
+    def by_chance(cls, tensor: TensorPatch) -> Shared:
+        """Of N entries, of which n are edited, n draws are each one of those with n / N."""
+        return cls(tensor.name, tensor.entries, tensor.entries**2 / prod(tensor.shape))
 
 
 def draw(count: int, size: int, key: int) -> Tensor:
@@ -87,16 +94,3 @@ def key_of(*what: object) -> int:
     """
     digest = hashlib.sha256("/".join(map(str, what)).encode()).digest()
     return int.from_bytes(digest[:8], "little")
-
-
-def _tensor_control(
-    tensor: TensorPatch,
-    model: nn.Module,
-    seed: int,
-    number: int,
-    make: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> TensorPatch:
-    index = draw(tensor.entries, prod(tensor.shape), key_of(seed, number, tensor.name))
-    values = read(find(model, tensor), index).cpu()
-    new = make(values, tensor.old.cpu(), tensor.new.cpu())
-    return TensorPatch(tensor.name, tensor.shape, index, values, new)

@@ -6,9 +6,6 @@ can change on the way, and autograd has no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
-
 import torch
 from torch import Tensor
 
@@ -34,29 +31,24 @@ def memory(tensor: Tensor) -> Tensor:
     return bits(tensor.detach().as_strided((span,), (1,), tensor.storage_offset()))
 
 
-def positions(index: Tensor, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Where entries lie in `memory`.
+def positions(index: Tensor, tensor: Tensor) -> Tensor:
+    """Where entries of a tensor lie in its `memory`.
 
     Args:
-        index: Row-major positions in the tensor, int64 [n].
-        shape: Shape of the tensor.
-        stride: Its strides, in entries.
+        index: Row-major positions in the tensor, int64 [n], on any device.
+        tensor: Any tensor.
 
     Returns:
-        int64 [n]; the index itself where the tensor is contiguous.
+        int64 [n], on the tensor's device.
     """
-    if tuple(stride) == _row_major(shape):
+    index = index.to(tensor.device)
+    if tensor.is_contiguous():
         return index
     found = torch.zeros_like(index)
-    for size, step in zip(reversed(shape), reversed(stride), strict=True):
+    for size, step in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
         found += index % size * step
         index = index // size
     return found
-
-
-def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a contiguous tensor."""
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def read(tensor: Tensor, index: Tensor) -> Tensor:
@@ -71,5 +63,4 @@ def read(tensor: Tensor, index: Tensor) -> Tensor:
     """
     if not len(index):
         return tensor.detach().new_empty(0)
-    where = positions(index.to(tensor.device), tensor.shape, tensor.stride())
-    return memory(tensor).index_select(0, where).view(tensor.dtype)
+    return memory(tensor).index_select(0, positions(index, tensor)).view(tensor.dtype)

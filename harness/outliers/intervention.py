@@ -6,25 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import nn
 
+from harness.outliers.control import Shared
 from harness.results.schema import EditRecord
-
-
-class Shared(NamedTuple):
-    """What an intervention and a random control of it have in common, in one tensor.
-
-    Attributes:
-        tensor: Name of the tensor.
-        entries: Entries that the intervention edits.
-        expected: How many of them a control is expected to edit too.
-    """
-
-    tensor: str
-    entries: int
-    expected: float
 
 
 class Intervention(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from torch import Tensor
 
 from harness.outliers.pieces import double, mean_and_std, pieces, single
@@ -56,14 +57,5 @@ def _farthest(
         return None
     name, position = where
     total = sum(weight.numel() for weight in parameters.values())
-    place = ", ".join(map(str, _coordinates(position, parameters[name].shape)))
+    place = ", ".join(map(str, np.unravel_index(position, parameters[name].shape)))
     return f"the largest of its {total:,} weights is {words.format(record)}, at {name}[{place}]"
-
-
-def _coordinates(position: int, shape: tuple[int, ...]) -> list[int]:
-    """Indices in each dimension of a row-major position."""
-    indices = []
-    for size in reversed(shape):
-        position, index = divmod(position, size)
-        indices.append(index)
-    return indices[::-1]

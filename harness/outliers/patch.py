@@ -1,90 +1,91 @@
-"""The sparse, reversible result of criterion, edit and scope."""
+"""The sparse, reversible edit of a model, and what made it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import ConfigError
+from harness.outliers import patchfile
+from harness.outliers.control import Shared, control_of
 from harness.outliers.criteria import Criterion
-from harness.outliers.edits import Edit
-from harness.outliers.entries import bits, memory, positions, read
+from harness.outliers.edits import Edit, scaled_alike
+from harness.outliers.entries import memory
+from harness.outliers.intervention import Intervention
+from harness.outliers.parameters import parameter_count
+from harness.outliers.tensor_patch import TensorPatch, select
+from harness.results.schema import EditRecord
 
 
-@dataclass(frozen=True, eq=False)
-class TensorPatch:
-    """The edited entries of one parameter.
+@dataclass(frozen=True)
+class Told:
+    """What is done to which weights, in words; None where a saved patch does not tell.
 
     Attributes:
-        name: The parameter's name.
-        shape: Its shape.
-        index: Row-major positions of the entries, int64 [n], ascending.
-        old: Their values in the weights that the patch was made for [n].
-        new: What they become [n], of the same data type.
-
-    Raises:
-        ValueError: If positions are unsorted, repeated or outside the shape, or the tensors do
-            not fit one another.
+        verb: What is done: `zeroes`.
+        which: To which weights: `those with |w| > 5`.
+        scope: Where they were looked for: `matrices`.
+        in_scope: Number of weights there.
+        nearest: Where none was found, how near it came.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    index: Tensor
-    old: Tensor
-    new: Tensor
-    _placed: dict[object, tuple[Tensor, Tensor]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    verb: str | None = None
+    which: str | None = None
+    scope: str | None = None
+    in_scope: int | None = None
+    nearest: str | None = None
 
-    def __post_init__(self) -> None:
-        """Refuses what could write outside the parameter or twice to one entry."""
-        if self.index.dtype != torch.int64 or self.index.ndim != 1:
-            raise ValueError(f"{self.name}: positions must be int64 in one dimension")
-        if not self.index.shape == self.old.shape == self.new.shape:
-            raise ValueError(f"{self.name}: as many old and new values as positions are needed")
-        if self.old.dtype != self.new.dtype:
-            raise ValueError(f"{self.name}: old and new values must be of one data type")
-        inside = ((self.index >= 0) & (self.index < prod(self.shape))).all()
-        if not inside or not (self.index.diff() > 0).all():
-            raise ValueError(f"{self.name}: positions must ascend within the shape")
+    @classmethod
+    def read(cls, said: object) -> Told:
+        """What a manifest says, as far as it is fit to be shown.
 
-    @property
-    def entries(self) -> int:
-        """How many entries are edited."""
-        return len(self.index)
-
-    def placed(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions in the parameter's `memory` and new values as integers, on its device.
-
-        Moved there once: applying a patch again costs neither a transfer nor a wait.
+        Words are if they are one line, without what a terminal would take for a command.
         """
-        key = parameter.device, parameter.stride()
-        if key not in self._placed:
-            index = self.index.to(parameter.device)
-            where = positions(index, self.shape, parameter.stride())
-            self._placed[key] = where, bits(self.new.to(parameter.device))
-        return self._placed[key]
+        values = said if isinstance(said, Mapping) else {}
+        words = {key: values.get(key) for key in ("verb", "which", "scope")}
+        size = values.get("in_scope")
+        return cls(
+            **{
+                k: word for k, word in words.items() if isinstance(word, str) and word.isprintable()
+            },
+            in_scope=size if type(size) is int and size > 0 else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
+class Patch(Intervention):
     """Edits of a model's weights: kilobytes that can be put on and taken off again.
 
     An entry counts as edited because it was selected, also where its new value is its old one.
 
     Attributes:
         tensors: The edited parameters, each once.
+        variant: Name of the variant that it is for.
+        criterion: How the entries were chosen, as a user would write it.
+        edit: What was done to them, likewise.
+        told: The same for a reader.
+        made_by: The same for the manifest of a saved patch.
+        editing: The edit itself, which says what a control makes of its entries; None where a
+            saved patch does not hold it.
+        seed: Seed of the controls.
 
     Raises:
         ValueError: If a name occurs twice.
     """
 
     tensors: tuple[TensorPatch, ...] = ()
+    variant: str = "variant"
+    criterion: str = "unknown"
+    edit: str = "unknown"
+    told: Told = Told()
+    made_by: Mapping[str, object] = field(default_factory=dict)
+    editing: Edit | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuses two sets of edits of one parameter."""
@@ -101,10 +102,10 @@ class Patch:
         """Names of the edited parameters."""
         return tuple(tensor.name for tensor in self.tensors)
 
-    def only(self, names: Iterable[str]) -> Patch:
-        """The part of the patch that edits the parameters of these names."""
-        wanted = set(names)
-        return Patch(tuple(tensor for tensor in self.tensors if tensor.name in wanted))
+    @property
+    def is_identity(self) -> bool:
+        """Whether no entry is edited."""
+        return not self.entries
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
@@ -120,7 +121,7 @@ class Patch:
             ConfigError: If a parameter is missing or of another shape or data type; nothing is
                 changed then.
         """
-        parameters = [find(model, tensor) for tensor in self.tensors]
+        parameters = [tensor.parameter_of(model) for tensor in self.tensors]
         undo: list[tuple[Tensor, Tensor, Tensor]] = []
         try:
             for tensor, parameter in zip(self.tensors, parameters, strict=True):
@@ -132,6 +133,45 @@ class Patch:
             yield
         finally:
             _restore(undo)
+
+    def within(self, names: Collection[str]) -> Patch:
+        """The entries of the parameters of these names."""
+        return replace(self, tensors=tuple(t for t in self.tensors if t.name in names))
+
+    def control(self, number: int, model: nn.Module) -> Patch:
+        """As many entries of the same tensors, chosen at random: for a number always the same."""
+        return replace(
+            matched_control(self, model, self.seed, number, self.editing),
+            criterion=f"random, as many as {self.variant}",
+            told=replace(self.told, which="as many at random"),
+        )
+
+    def describe(self, model: nn.Module) -> EditRecord:
+        """How many weights are edited, which and how."""
+        by_module_class: Counter[str] = Counter()
+        for tensor in self.tensors:
+            owner = model.get_submodule(tensor.name.rpartition(".")[0])
+            by_module_class[type(owner).__name__] += tensor.entries
+        in_scope = self.told.in_scope
+        return EditRecord(
+            criterion=self.criterion,
+            edit=self.edit,
+            entries=self.entries,
+            fraction=self.entries / parameter_count(model),
+            by_module_class=dict(sorted(by_module_class.items())),
+            patch=None,
+            is_original=self.is_identity,
+            **asdict(self.told),
+            share_of_scope=self.entries / in_scope if in_scope else None,
+        )
+
+    def save(self, path: Path, model: Mapping[str, object]) -> None:
+        """Writes the patch with its manifest."""
+        patchfile.save(self.tensors, path, {"model": model, **self.made_by})
+
+    def shared_with_controls(self) -> Sequence[Shared]:
+        """How many entries of each tensor a control is expected to edit too."""
+        return [Shared.by_chance(tensor) for tensor in self.tensors]
 
 
 def make_patch(parameters: Mapping[str, nn.Parameter], criterion: Criterion, edit: Edit) -> Patch:
@@ -151,63 +191,38 @@ def make_patch(parameters: Mapping[str, nn.Parameter], criterion: Criterion, edi
             than it should.
     """
     with torch.no_grad():
-        found = (
-            _tensor_patch(name, parameter.detach(), criterion, edit)
-            for name, parameter in parameters.items()
-        )
-        return Patch(tuple(tensor for tensor in found if tensor is not None))
+        found = [select(n, p.detach(), criterion, edit) for n, p in parameters.items()]
+    tensors = tuple(tensor for tensor in found if tensor is not None)
+    return Patch(tensors, criterion=str(criterion), edit=str(edit), editing=edit)
 
 
-def find(model: nn.Module, tensor: TensorPatch) -> nn.Parameter:
-    """The parameter that a part of a patch edits.
+def matched_control(
+    patch: Patch, model: nn.Module, seed: int, number: int, edit: Edit | None = None
+) -> Patch:
+    """Draws a random patch to hold another one against.
+
+    In every tensor it edits as many entries, chosen uniformly from all of them. The choice depends
+    on seed, number and the tensor's name and size alone: not on machine, device, threads, or the
+    number of processes.
+
+    Args:
+        patch: What the control is for.
+        model: The model, with its own weights.
+        seed: Seed of all controls.
+        number: Which of the controls, from 0.
+        edit: What made the patch; its `control` decides what becomes of the drawn entries. None,
+            for a patch whose edit is not known: each is scaled by the ratio of new to old of the
+            entry it stands for.
+
+    Returns:
+        A patch of the same tensors and the same number of entries in each.
 
     Raises:
-        ConfigError: If the model has none of this name, shape and data type.
+        ConfigError: If the patch is not for this model.
     """
-    try:
-        parameter = model.get_parameter(tensor.name)
-    except AttributeError:
-        raise ConfigError("patch", tensor.name, "the model has no such parameter") from None
-    if parameter.shape != tensor.shape:
-        raise ConfigError(
-            "patch",
-            tensor.name,
-            f"is of shape {list(parameter.shape)} in the model, {list(tensor.shape)} in the patch",
-        )
-    if parameter.dtype != tensor.new.dtype:
-        raise ConfigError(
-            "patch",
-            tensor.name,
-            f"is {parameter.dtype} in the model, {tensor.new.dtype} in the patch",
-        )
-    return parameter
-
-
-def _tensor_patch(
-    name: str, weight: Tensor, criterion: Criterion, edit: Edit
-) -> TensorPatch | None:
-    if weight.is_meta:
-        raise ConfigError(
-            "model.device_map", name, "was offloaded and cannot be edited; keep it on a device"
-        )
-    mask = criterion.select(weight)
-    if mask.dtype != torch.bool or mask.shape != weight.shape:
-        raise TypeError(
-            f"{criterion} gave {mask.dtype} {list(mask.shape)} for {name}; "
-            f"bool {list(weight.shape)} was due"
-        )
-    index = mask.flatten().nonzero()[:, 0]
-    if not len(index):
-        return None
-    new = edit.replace(weight, index, criterion)
-    if new.dtype != weight.dtype or new.shape != index.shape:
-        raise TypeError(
-            f"{edit} gave {new.dtype} {list(new.shape)} for {name}; "
-            f"{weight.dtype} {list(index.shape)} was due"
-        )
-    return TensorPatch(
-        name, tuple(weight.shape), index.cpu(), read(weight, index).cpu(), new.detach().cpu()
-    )
+    make = edit.control if edit is not None else scaled_alike
+    tensors = tuple(control_of(t, model, make, seed, number) for t in patch.tensors)
+    return replace(patch, tensors=tensors)
 
 
 def _restore(undo: list[tuple[Tensor, Tensor, Tensor]]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save as serialize
@@ -16,23 +16,22 @@ from torch import Tensor, nn
 from harness import __version__
 from harness.base.files import replacing
 from harness.errors import ConfigError
-from harness.outliers import Patch, TensorPatch
 from harness.outliers.entries import bits, read
-from harness.outliers.patch import find
+from harness.outliers.tensor_patch import TensorPatch
 
 FORMAT = 1
 _PARTS = ("index", "old", "new")
 _MOST_ENTRIES = 2**63 - 1  # that positions of 64 bits can tell apart
 
 
-def save(patch: Patch, path: Path, manifest: Mapping[str, object]) -> None:
+def save(tensors: Sequence[TensorPatch], path: Path, manifest: Mapping[str, object]) -> None:
     """Saves a patch; equal patches with equal manifests give equal bytes.
 
     For every parameter the file holds `<name>.index` (row-major positions), `<name>.old` and
     `<name>.new`; its metadata holds the manifest as JSON, under the one key `manifest`.
 
     Args:
-        patch: What to save.
+        tensors: What to save.
         path: The file, in a folder that exists; overwritten.
         manifest: What made the patch and for which weights (criterion, edit, scope, the model's
             name, revision, class and data type), in values that JSON knows. The format's and the
@@ -42,15 +41,12 @@ def save(patch: Patch, path: Path, manifest: Mapping[str, object]) -> None:
         **manifest,
         "format": FORMAT,
         "harness": __version__,
-        "tensors": [
-            {"name": tensor.name, "shape": list(tensor.shape), "dtype": _dtype_name(tensor.new)}
-            for tensor in patch.tensors
-        ],
+        "tensors": [_described(tensor) for tensor in tensors],
     }
     # Copies, because the format refuses tensors that share memory.
     parts = {
         f"{tensor.name}.{part}": getattr(tensor, part).cpu().contiguous().clone()
-        for tensor in patch.tensors
+        for tensor in tensors
         for part in _PARTS
     }
     # One key only: the library writes several in an order that changes from call to call.
@@ -59,7 +55,7 @@ def save(patch: Patch, path: Path, manifest: Mapping[str, object]) -> None:
         beside.write_bytes(serialize(parts, metadata={"manifest": text}))
 
 
-def load(path: Path, key: str = "patch") -> tuple[Patch, dict[str, Any]]:
+def load(path: Path, key: str = "patch") -> tuple[tuple[TensorPatch, ...], dict[str, Any]]:
     """Reads a saved patch.
 
     Args:
@@ -88,81 +84,66 @@ def load(path: Path, key: str = "patch") -> tuple[Patch, dict[str, Any]]:
     try:
         return _assembled(text, parts)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(key, str(path), f"is not a valid patch ({_said(error)})") from None
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise ConfigError(key, str(path), f"is not a valid patch ({what})") from None
 
 
-def check(patch: Patch, model: nn.Module, key: str = "patch") -> None:
-    """Makes sure that a patch was made for the weights of a model.
+def misfit(tensors: Sequence[TensorPatch], model: nn.Module) -> str | None:
+    """Why a patch cannot have been made for the weights of a model; None where it fits.
+
+    It fits where every parameter is there, has the shape and data type, and holds, bit for bit,
+    the values that the patch replaces.
 
     Args:
-        patch: A patch.
+        tensors: The patch.
         model: The model with its own weights.
-        key: The configuration key that names the patch, for errors.
-
-    Raises:
-        ConfigError: If a parameter is missing, of another shape or data type, or does not hold,
-            bit for bit, the values that the patch replaces.
     """
-    for tensor in patch.tensors:
+    for tensor in tensors:
         try:
-            parameter = find(model, tensor)
+            parameter = tensor.parameter_of(model)
         except ConfigError as error:
-            raise ConfigError(
-                key, tensor.name, f"{error.reason}: a patch of another model"
-            ) from None
+            return f"{tensor.name}: {error.reason}: a patch of another model"
         current = bits(read(parameter, tensor.index).cpu())
         different = int((current != bits(tensor.old.cpu())).sum())
         if different:
-            raise ConfigError(
-                key,
-                tensor.name,
-                f"{different} of {tensor.entries} values are not those that the patch replaces: "
-                "a patch of another model, or of another revision of it",
+            return (
+                f"{tensor.name}: {different} of {tensor.entries} values are not those that the "
+                "patch replaces: a patch of another model, or of another revision of it"
             )
+    return None
 
 
-def _assembled(text: str, parts: Mapping[str, Tensor]) -> tuple[Patch, dict[str, Any]]:
+def _assembled(
+    text: str, parts: Mapping[str, Tensor]
+) -> tuple[tuple[TensorPatch, ...], dict[str, Any]]:
     manifest = json.loads(text)
     if not isinstance(manifest, dict):
         raise TypeError("its manifest is no mapping")
     if manifest.get("format") != FORMAT:
         raise ValueError(f"format {manifest.get('format')!r}, this harness reads {FORMAT}")
-    described = [_Described.of(about) for about in _list_of(dict, manifest, "tensors")]
-    expected = {f"{about.name}.{part}" for about in described for part in _PARTS}
-    if expected != set(parts):
-        raise ValueError("its tensors are not those of its manifest")
-    tensors = []
-    for name, shape, dtype in described:
-        index, old, new = (parts[f"{name}.{part}"] for part in _PARTS)
-        if dtype != _dtype_name(new):
-            raise ValueError(f"{name} is {_dtype_name(new)}, its manifest says {dtype}")
-        tensors.append(TensorPatch(name, shape, index, old, new))
-    return Patch(tuple(tensors)), manifest
+    described = _list_of(dict, manifest, "tensors")
+    expected = [f"{about['name']}.{part}" for about in described for part in _PARTS]
+    if sorted(expected) != sorted(parts):
+        raise ValueError("its tensors are not those of its manifest, each once")
+    return tuple(_tensor(about, parts) for about in described), manifest
 
 
-class _Described(NamedTuple):
-    """What a manifest says of a tensor."""
+def _tensor(about: Mapping[str, Any], parts: Mapping[str, Tensor]) -> TensorPatch:
+    """A part of a patch as its manifest describes it."""
+    name, dtype, shape = str(about["name"]), about["dtype"], _list_of(int, about, "shape")
+    # Of an empty tensor the other sizes are bounded as well.
+    if any(size < 0 for size in shape) or prod(max(1, size) for size in shape) > _MOST_ENTRIES:
+        raise ValueError(f"{name}: no tensor has the shape {shape}")
+    tensor = TensorPatch(name, tuple(shape), *(parts[f"{name}.{part}"] for part in _PARTS))
+    if dtype != (found := _described(tensor)["dtype"]):
+        raise ValueError(f"{name} is {found}, its manifest says {dtype}")
+    return tensor
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
-    @classmethod
-    def of(cls, about: Mapping[str, Any]) -> _Described:
-        """Takes it from the manifest.
-
-        Raises:
-            KeyError: Something is missing.
-            TypeError: Something is of another type.
-            ValueError: No tensor has such a shape.
-        """
-        name, dtype, shape = about["name"], about["dtype"], _list_of(int, about, "shape")
-        if not isinstance(name, str) or not isinstance(dtype, str):
-            raise TypeError("name and dtype must be text")
-        # Of an empty tensor the other sizes are bounded as well.
-        if any(size < 0 for size in shape) or prod(max(1, size) for size in shape) > _MOST_ENTRIES:
-            raise ValueError(f"{name}: no tensor has the shape {shape}")
-        return cls(name, tuple(shape), dtype)
+def _described(tensor: TensorPatch) -> dict[str, object]:
+    """What a manifest says of a part of a patch."""
+    dtype = str(tensor.new.dtype).removeprefix("torch.")
+    return {"name": tensor.name, "shape": list(tensor.shape), "dtype": dtype}
 
 
 def _list_of(kind: type, about: Mapping[str, Any], key: str) -> list[Any]:
@@ -170,11 +151,3 @@ def _list_of(kind: type, about: Mapping[str, Any], key: str) -> list[Any]:
     if not isinstance(items, list) or any(type(item) is not kind for item in items):
         raise TypeError(f"its {key} must be a list, and nothing in it but {kind.__name__}")
     return items
-
-
-def _said(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _dtype_name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from harness.outliers.control import draw, key_of
 from harness.outliers.entries import read
 from harness.outliers.parameters import unique_parameters
-from harness.outliers.patch import Patch, TensorPatch
+from harness.outliers.patch import Patch
+from harness.outliers.tensor_patch import TensorPatch
 
 _SHARE = 64
 _MOST = 1024

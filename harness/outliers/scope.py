@@ -45,7 +45,10 @@ class Scope:
         everything = [alias for aliases in names.values() for alias in aliases]
         for key, patterns in (("include", self.include), ("exclude", self.exclude)):
             for pattern in patterns:
-                _check_matches(key, pattern, everything)
+                if not _match([pattern], everything):
+                    near = ", ".join(get_close_matches(pattern, everything, n=3, cutoff=0.0))
+                    reason = f"matches no parameter; the model has e.g. {near or 'none'}"
+                    raise ConfigError(key, pattern, reason)
         chosen = {
             first: model.get_parameter(first)
             for first, aliases in names.items()
@@ -75,9 +78,3 @@ class Scope:
 
 def _match(patterns: list[str], names: list[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
-
-
-def _check_matches(key: str, pattern: str, names: list[str]) -> None:
-    if not _match([pattern], names):
-        examples = ", ".join(get_close_matches(pattern, names, n=3, cutoff=0.0)) or "none"
-        raise ConfigError(key, pattern, f"matches no parameter; the model has e.g. {examples}")

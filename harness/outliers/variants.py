@@ -1,11 +1,11 @@
-"""Variants as the configuration describes them: where an intervention comes from."""
+"""Variants as the configuration describes them, and the interventions that they stand for."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
@@ -16,8 +16,7 @@ from harness.outliers import patchfile
 from harness.outliers.criteria import Criterion
 from harness.outliers.edits import Edit, Zero
 from harness.outliers.intervention import Intervention
-from harness.outliers.patch import make_patch
-from harness.outliers.patched_weights import PatchedWeights, Told
+from harness.outliers.patch import Patch, Told, make_patch
 from harness.outliers.scope import Scope
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.)")
@@ -35,7 +34,8 @@ _TAKEN = re.compile(
 class Variant(ABC):
     """Where the intervention of a variant comes from."""
 
-    def check(self, key: str, skeleton: nn.Module) -> None:  # noqa: B027  (some need none)
+    @abstractmethod
+    def check(self, key: str, skeleton: nn.Module) -> None:
         """Refuses what does not go with a model, before its weights are read.
 
         Args:
@@ -71,7 +71,7 @@ class OutlierEdit(Variant):
     """
 
     criterion: Criterion
-    edit: Edit = Zero()  # noqa: RUF009  (frozen)
+    edit: Edit = Zero()
     scope: Scope = field(default_factory=Scope)
 
     def check(self, key: str, skeleton: nn.Module) -> None:
@@ -81,7 +81,7 @@ class OutlierEdit(Variant):
         except ConfigError as error:
             raise error.under(f"{key}.scope") from None
 
-    def find(self, name: str, model: nn.Module, seed: int = 0) -> PatchedWeights:
+    def find(self, name: str, model: nn.Module, seed: int = 0) -> Patch:
         """Finds the outliers, and what becomes of them."""
         parameters = self.scope.select(model)
         patch = make_patch(parameters, self.criterion, self.edit)
@@ -94,14 +94,12 @@ class OutlierEdit(Variant):
         )
         made_by = {
             "variant": name,
-            "criterion": str(self.criterion),
-            "edit": str(self.edit),
+            "criterion": patch.criterion,
+            "edit": patch.edit,
             "scope": asdict(self.scope),
             "told": {key: value for key, value in asdict(told).items() if key != "nearest"},
         }
-        return PatchedWeights(
-            patch, name, str(self.criterion), str(self.edit), told, made_by, self.edit, seed
-        )
+        return replace(patch, variant=name, told=told, made_by=made_by, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -114,17 +112,19 @@ class SavedPatch(Variant):
 
     path: str
 
-    def find(self, name: str, model: nn.Module, seed: int = 0) -> PatchedWeights:
+    def check(self, key: str, skeleton: nn.Module) -> None:
+        """Refuses a file that cannot be read; whether it is for the model, weights tell."""
+        patchfile.load(Path(self.path), f"{key}.patch")
+
+    def find(self, name: str, model: nn.Module, seed: int = 0) -> Patch:
         """Reads it, and makes sure that it is for the weights of this model."""
         key = f"model.variants.{name}.patch"
-        patch, manifest = patchfile.load(Path(self.path), key)
-        try:
-            patchfile.check(patch, model, key)
-        except ConfigError as error:
-            raise ConfigError(key, self.path, f"{error.value}: {error.reason}") from None
+        tensors, manifest = patchfile.load(Path(self.path), key)
+        if reason := patchfile.misfit(tensors, model):
+            raise ConfigError(key, self.path, reason)
         criterion, edit = str(manifest.get("criterion")), str(manifest.get("edit"))
         told = Told.read(manifest.get("told"))
-        return PatchedWeights(patch, name, criterion, edit, told, manifest, seed=seed)
+        return Patch(tensors, name, criterion, edit, told, made_by=manifest, seed=seed)
 
 
 @dataclass
@@ -154,8 +154,7 @@ class VariantConfig:
             key: Its configuration key.
 
         Raises:
-            ConfigError: For neither or both of criterion and patch, or a patch file that cannot be
-                read.
+            ConfigError: For neither or both of criterion and patch.
         """
         if self.patch is None:
             if self.criterion is None:
@@ -168,12 +167,11 @@ class VariantConfig:
         if self.edit is not None or self.scope != Scope():
             reason = "has its own edit and scope; leave those of the variant out"
             raise ConfigError(f"{key}.patch", self.patch, reason)
-        patchfile.load(Path(self.patch), f"{key}.patch")
         return SavedPatch(self.patch)
 
 
 def variants_of(configs: Mapping[str, VariantConfig]) -> dict[str, Variant]:
-    """The variants of a configuration, refused before a model is loaded if they cannot be built.
+    """The variants of a configuration.
 
     Raises:
         ConfigError: For a name that cannot be a folder, or as `VariantConfig.variant` does.

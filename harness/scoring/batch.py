@@ -162,12 +162,12 @@ class _Batch:
         tails: Mapping[str, Intervention],
         scores: Mapping[str, TokenScores],
     ) -> None:
-        reference = self._predictions(original[rows])
+        reference = Predictions.of(self.head.tail(original[rows]))
         targets = self.targets[rows].to(reference.top.device)
         scores[ORIGINAL].nll[rows] = token_nll(reference, targets)
         for name, tail in tails.items():
             with nullcontext() if tail.is_identity else tail.applied(self.head.model):
-                variant = self._predictions(hidden[name][rows])
+                variant = Predictions.of(self.head.tail(hidden[name][rows]))
             score = scores[name]
             assert score.kl is not None
             assert score.agree is not None
@@ -176,9 +176,6 @@ class _Batch:
             score.agree[rows] = token_agreement(reference, variant)
             # Or it would still be there while the next one's logits are made.
             del variant
-
-    def _predictions(self, hidden: Tensor) -> Predictions:
-        return Predictions.of(self.head.tail(hidden))
 
 
 def _groups(

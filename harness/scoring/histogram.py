@@ -112,9 +112,7 @@ class LogHistogram:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Returns the histogram whose ``state()`` this is."""
         histogram = cls()
-        histogram._counts[torch.tensor(state["bins"], dtype=torch.int64)] = torch.tensor(
-            state["counts"], dtype=torch.int64
-        )
+        histogram._counts[state["bins"]] = torch.tensor(state["counts"], dtype=torch.int64)
         histogram.nonfinite = state["nonfinite"]
         histogram.maximum = state["maximum"]
         return histogram

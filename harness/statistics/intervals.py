@@ -10,6 +10,7 @@ Legend: R rows (one per variant or control), U units.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -180,10 +181,6 @@ def block_length(windows: int) -> int:
     Args:
         windows: Number of windows.
     """
-    length = round(math.cbrt(windows))
     # The floating-point root of a cube may come out on either side of it.
-    while length**3 < windows:
-        length += 1
-    while length > 1 and (length - 1) ** 3 >= windows:
-        length -= 1
-    return max(1, length)
+    least = max(1, math.floor(math.cbrt(windows)) - 1)
+    return next(length for length in itertools.count(least) if length**3 >= windows)

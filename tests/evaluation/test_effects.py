@@ -12,13 +12,12 @@ import torch
 from harness.evaluation.design import Resampling, Subject
 from harness.evaluation.effects import effects
 from harness.outliers import Patch, TopFraction, Zero, make_patch, matched_control
-from harness.outliers.patched_weights import PatchedWeights
 from harness.results.schema import EditRecord, VariantRecord
 from harness.scoring.rows import Tally, WindowRow
 from harness.statistics.intervals import ratio_intervals
 from tests.tiny import tiny_model
 
-NOTHING = PatchedWeights(Patch())
+NOTHING = Patch()
 EDIT = EditRecord("criterion", "Zero()", 3, 0.1, {"Linear": 3}, None, False)
 
 

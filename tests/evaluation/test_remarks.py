@@ -11,7 +11,6 @@ import torch
 from harness.evaluation.design import Subject
 from harness.evaluation.remarks import near_rounding, overlaps, too_few
 from harness.outliers import Patch, TensorPatch
-from harness.outliers.patched_weights import PatchedWeights
 from harness.results.schema import (
     EditRecord,
     NoiseFloor,
@@ -25,20 +24,20 @@ NORM = ("norm", 575, (576,))
 MATRIX = ("up", 50_000, (5_000, 1_000))
 
 
-def patch_of(*tensors: tuple[str, int, tuple[int, ...]]) -> PatchedWeights:
+def patch_of(*tensors: tuple[str, int, tuple[int, ...]]) -> Patch:
     made = []
     for name, entries, shape in tensors:
         assert entries <= prod(shape)
         values = torch.zeros(entries)
         made.append(TensorPatch(name, shape, torch.arange(entries), values, values))
-    return PatchedWeights(Patch(tuple(made)))
+    return Patch(tuple(made))
 
 
 def against(excess: float | None) -> VariantRecord:
     return VariantRecord(versus_control=VersusControl(3, 0.1, None, excess, None, None, None))
 
 
-def said(patch: PatchedWeights, excess: float | None = 0.5) -> list[str]:
+def said(patch: Patch, excess: float | None = 0.5) -> list[str]:
     subjects = [Subject("a", patch), Subject("a-control-0", patch, control_of="a")]
     return overlaps(subjects, {"a": against(excess)})
 

@@ -19,7 +19,6 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from harness.outliers import Patch, TensorPatch
-from harness.outliers.patched_weights import PatchedWeights
 from tests.tiny import FAMILIES, VOCABULARY, tiny_model
 
 _SIZES = {
@@ -84,7 +83,7 @@ def batch_of(rows: int = 3, tokens: int = 12) -> tuple[Tensor, Tensor, Tensor]:
     return ids, mask, targets
 
 
-def patch_of(model: PreTrainedModel, values: Mapping[str, Mapping[int, float]]) -> PatchedWeights:
+def patch_of(model: PreTrainedModel, values: Mapping[str, Mapping[int, float]]) -> Patch:
     """An intervention that sets entries, by parameter name and flat index."""
     parameters = dict(model.named_parameters())
     tensors = []
@@ -94,7 +93,7 @@ def patch_of(model: PreTrainedModel, values: Mapping[str, Mapping[int, float]]) 
         new = torch.tensor(list(entries.values()), dtype=parameter.dtype)
         old = parameter.detach().flatten()[index]
         tensors.append(TensorPatch(name, tuple(parameter.shape), index, old, new))
-    return PatchedWeights(Patch(tuple(tensors)))
+    return Patch(tuple(tensors))
 
 
 class Alone(LlamaForCausalLM):

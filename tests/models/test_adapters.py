@@ -84,7 +84,7 @@ def test_a_low_rank_product_is_added_to_the_weights(lora: Path, llama_folder: Pa
     assert source.tokenizer("ab").input_ids == [64, 65]
     assert source.is_local
     assert not model.training
-    names = {name for name, _ in source.skeleton().named_parameters()}
+    names = {name for name, _ in source.skeleton.named_parameters()}
     assert names == {name for name, _ in model.named_parameters()}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, XLNetConfig
 
-from harness.models.causality import looks_ahead
+from harness.models.trials import looks_ahead
 from tests.models.families import ALL, model_of
 
 BERT = {

@@ -38,7 +38,7 @@ def test_its_values_are_those_that_it_holds(quantised: bool, tmp_path: Path) -> 
     text = "Hello, wörld 東京\n"
     assert source.tokenizer(text).input_ids == tiny_tokenizer()(text).input_ids
     assert source.tokenizer.eos_token_id == 257
-    assert {n for n, _ in source.skeleton().named_parameters()} == set(due)
+    assert {n for n, _ in source.skeleton.named_parameters()} == set(due)
 
 
 def test_the_dtype_can_be_chosen(file: Path) -> None:

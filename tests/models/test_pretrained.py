@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.data.checks import padding_id
 from harness.errors import ConfigError
 from harness.models import Pretrained
 from harness.models.repository import first_line
@@ -47,7 +48,7 @@ def test_dtype_is_that_of_the_weights(folder: Path, dtype: str) -> None:
 
 
 def test_skeleton_has_names_and_no_values(folder: Path) -> None:
-    skeleton = Pretrained(str(folder)).skeleton()
+    skeleton = Pretrained(str(folder)).skeleton
     assert {n for n, _ in skeleton.named_parameters()} == {
         n for n, _ in tiny_model("llama").named_parameters()
     }
@@ -183,10 +184,10 @@ def test_weights_of_another_shape_are_named(folder: Path) -> None:
 def test_what_no_model_can_be_made_of_is_refused(folder: Path) -> None:
     edit_config(folder, hidden_act="no-such-function")
     with pytest.raises(ConfigError, match=r"no model can be made .*no-such-function") as error:
-        Pretrained(str(folder)).skeleton()
+        _ = Pretrained(str(folder)).skeleton
     assert error.value.key == "model.pretrained"
     architecture = {"model_type": "llama", "hidden_act": "no-such-function"}
-    for attempt in (Pretrained.skeleton, Pretrained.load):
+    for attempt in (lambda source: source.skeleton, Pretrained.load):
         with pytest.raises(ConfigError, match="no-such-function") as error:
             attempt(Pretrained(architecture=architecture))
         assert error.value.key == "model.architecture"
@@ -218,7 +219,7 @@ def test_a_damaged_checkpoint_is_refused(folder: Path) -> None:
 def test_a_model_that_is_no_language_model_is_refused(folder: Path) -> None:
     edit_config(folder, model_type="vit", architectures=["ViTModel"])
     with pytest.raises(ConfigError, match="not a causal language model"):
-        Pretrained(str(folder)).skeleton()
+        _ = Pretrained(str(folder)).skeleton
 
 
 def test_weights_without_a_place_are_said(folder: Path) -> None:
@@ -336,6 +337,6 @@ def test_a_pad_token_that_was_added_and_not_resized_is_not_used(folder: Path) ->
     source = Pretrained(str(folder))
     model = source.load()
     assert source.tokenizer.pad_token_id == source.vocabulary == 260
-    ends, pad = source.end_and_pad(model)
-    assert ends == {tokenizer.eos_token_id}
+    assert source.end_ids(model) == {tokenizer.eos_token_id}
+    pad = padding_id(source.tokenizer, source.vocabulary)
     assert model.get_input_embeddings()(torch.tensor([pad])).isfinite().all()

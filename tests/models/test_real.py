@@ -50,7 +50,7 @@ def test_it_is_read_from_a_folder_with_one_gguf_file(
     tokenizer = source.tokenizer
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
     assert tokenizer.chat_template is not None
-    assert try_out(source, model, None).chunked
+    assert try_out(source, model, None).reason is None
 
 
 def test_one_weight_writes_its_massive_activation(

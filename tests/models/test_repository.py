@@ -10,7 +10,8 @@ from jsonargparse import Namespace
 from harness.cli.paths import make_absolute
 from harness.demo import MODEL_FOLDER
 from harness.errors import ConfigError
-from harness.models.repository import first_line, locate, refusal
+from harness.models.checkpoint import Checkpoint
+from harness.models.repository import cause, first_line, locate
 
 KEY = "model.pretrained"
 
@@ -32,28 +33,27 @@ def test_the_cause_that_the_hub_named_decides(kind: str, says: str) -> None:
     outer = OSError("\n  the first line.\nand a second")
     # Told apart by name: huggingface_hub is not imported for it.
     outer.__cause__ = type(kind, (OSError,), {})("403")
-    error = refusal("model.pretrained", "a/b", outer)
-    assert str(error).startswith("model.pretrained='a/b': ")
-    assert says in str(error)
-    assert "\n" not in str(error)
+    said = cause(outer, "a/b")
+    assert says in said
+    assert "\n" not in said
 
 
 def test_an_error_that_says_nothing_gives_its_name() -> None:
-    assert refusal("model.tokenizer", "a/b", KeyError()).reason == "KeyError"
+    assert cause(KeyError(), "a/b") == "KeyError"
 
 
 def test_where_a_model_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
-    assert locate(KEY, "demo") == (str(MODEL_FOLDER), None)
-    assert locate(KEY, "~/mine") == (str(tmp_path / "mine"), None)
-    assert locate(KEY, "someone/something") == ("someone/something", None)
-    assert locate(KEY, "gpt2") == ("gpt2", None)
-    assert locate(KEY, "a/b/c.gguf") == ("a/b", "c.gguf")
-    assert locate(KEY, "a/b/in/c.GGUF") == ("a/b", "in/c.GGUF")
+    assert locate("demo") == (str(MODEL_FOLDER), None)
+    assert locate("~/mine") == (str(tmp_path / "mine"), None)
+    assert locate("someone/something") == ("someone/something", None)
+    assert locate("gpt2") == ("gpt2", None)
+    assert locate("a/b/c.gguf") == ("a/b", "c.gguf")
+    assert locate("a/b/in/c.GGUF") == ("a/b", "in/c.GGUF")
     with pytest.raises(ConfigError, match=r"^model\.tokenizer='~/yours': no such folder"):
-        locate("model.tokenizer", "~/yours")
+        Checkpoint("model.tokenizer", "~/yours")
 
 
 @pytest.mark.parametrize("name", ["part[1]", "a*b", "what?", "~mine", "{a,b}", "a b", "x.gguf"])
@@ -63,11 +63,11 @@ def test_a_path_that_exists_is_meant(
     monkeypatch.chdir(tmp_path)
     Path(name).mkdir()
     Path("part1").mkdir()  # what the first would match as a pattern
-    assert locate(KEY, name) == (name, None)
+    assert locate(name) == (name, None)
     (Path(name) / "w.gguf").touch()
-    assert locate(KEY, f"{name}/w.gguf") == (name, "w.gguf")
+    assert locate(f"{name}/w.gguf") == (name, "w.gguf")
     Path("w.gguf").touch()
-    assert locate(KEY, "w.gguf") == (".", "w.gguf")
+    assert locate("w.gguf") == (".", "w.gguf")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_is_neither_here_nor_an_id_is_refused(
     monkeypatch.chdir(tmp_path)
     Path("weights.bin").touch()
     with pytest.raises(ConfigError, match=f"{says}.*; give a hub id, a folder with") as error:
-        locate(KEY, name)
+        Checkpoint(KEY, name)
     assert (error.value.key, error.value.value) == (KEY, name)
 
 

@@ -24,7 +24,7 @@ from harness.outliers import (
     matched_control,
 )
 from harness.outliers import control as module
-from harness.outliers.control import shared_by_chance
+from harness.outliers.control import Shared
 from tests.outliers.models import Awkward, image, weights
 
 MASK = 2**64 - 1
@@ -134,7 +134,7 @@ def test_seed_number_and_name_decide_and_nothing_else() -> None:
     others = [drawn(3, 2), drawn(4, 1), drawn(1, 3), drawn(31, 0), drawn(-3, 1)]
     everything = [tuple(index) for pair in [first, *others] for index in pair]
     assert len(set(everything)) == len(everything)
-    alone = matched_control(patch.only(["second"]), model, 3, 1)
+    alone = matched_control(patch.within(["second"]), model, 3, 1)
     assert alone.tensors[0].index.tolist() == first[1]
     assert first[0][:4] == [47, 101, 120, 193]
 
@@ -174,7 +174,7 @@ def test_how_much_a_control_shares_by_chance() -> None:
             if t.name == tensor.name
         ]
         expected = pytest.approx(sum(shared) / len(shared), rel=0.01, abs=0.2)
-        assert shared_by_chance(tensor) == expected
+        assert Shared.by_chance(tensor) == (tensor.name, tensor.entries, expected)
 
 
 def test_what_a_control_does_is_what_the_edit_says() -> None:

@@ -101,7 +101,7 @@ def test_separate_objects_that_share_storage_are_edited_once() -> None:
     assert "transformer.wte.weight" in patch.names
     assert "lm_head.weight" not in patch.names
     expected = int((model.lm_head.weight.abs() > 0.5).sum())
-    assert patch.only(["transformer.wte.weight"]).entries == expected
+    assert patch.within(["transformer.wte.weight"]).entries == expected
 
 
 @pytest.mark.parametrize("dtype", NAN_BITS)
@@ -283,7 +283,7 @@ def test_nothing_is_moved_or_computed_again_when_a_patch_is_applied_again() -> N
     patch = zeroed(model)
     with patch.applied(model):
         first = [tensor.placed(model.get_parameter(tensor.name)) for tensor in patch.tensors]
-    with patch.only(patch.names).applied(model):
+    with patch.within(patch.names).applied(model):
         again = [tensor.placed(model.get_parameter(tensor.name)) for tensor in patch.tensors]
     assert all(a is b for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
 
@@ -309,10 +309,10 @@ def test_an_entry_counts_as_edited_because_it_was_selected() -> None:
 def test_parts_of_a_patch() -> None:
     model = Awkward()
     patch = zeroed(model)
-    part = patch.only(["bias", "unknown", "low"])
+    part = patch.within(["bias", "unknown", "low"])
     assert part.names == ("bias", "low")
     assert part.entries == sum(t.entries for t in patch.tensors if t.name in ("bias", "low"))
-    assert patch.only([]).tensors == ()
+    assert patch.within([]).tensors == ()
 
 
 def test_positions_are_row_major_and_values_are_those_at_them() -> None:

@@ -10,30 +10,31 @@ import torch
 from torch import nn
 
 from harness.errors import ConfigError
-from harness.outliers import AbsoluteThreshold, Clip, Scope, TopFraction, patchfile
+from harness.outliers import AbsoluteThreshold, Clip, Patch, Scope, TopFraction, patchfile
 from harness.outliers.parameters import parameter_count
-from harness.outliers.patched_weights import PatchedWeights, Told
+from harness.outliers.patch import Told
 from harness.outliers.variants import VariantConfig, variants_of
 from tests.tiny import tiny_model
 
 ZEROED = VariantConfig(AbsoluteThreshold(0.6), controls=2)
 
 
-def found(model: nn.Module, config: VariantConfig, seed: int = 0) -> PatchedWeights:
+def found(model: nn.Module, config: VariantConfig, seed: int = 0) -> Patch:
     """The intervention of a variant."""
-    (variant,) = variants_of({"a": config}).values()
-    return variant.find("a", model, seed)
+    intervention = variants_of({"a": config})["a"].find("a", model, seed)
+    assert isinstance(intervention, Patch)
+    return intervention
 
 
 def test_a_control_matches_its_variant() -> None:
     model = tiny_model("llama")
     zeroed = found(model, ZEROED)
-    assert zeroed.patch.entries > 0
+    assert zeroed.entries > 0
     for control in (zeroed.control(0, model), zeroed.control(1, model)):
         assert control.criterion == "random, as many as a"
-        sizes = {tensor.name: tensor.entries for tensor in control.patch.tensors}
-        assert sizes == {tensor.name: tensor.entries for tensor in zeroed.patch.tensors}
-        assert all(not tensor.new.any() for tensor in control.patch.tensors)
+        sizes = {tensor.name: tensor.entries for tensor in control.tensors}
+        assert sizes == {tensor.name: tensor.entries for tensor in zeroed.tensors}
+        assert all(not tensor.new.any() for tensor in control.tensors)
 
 
 def test_the_control_seed_decides_the_controls() -> None:
@@ -41,7 +42,7 @@ def test_the_control_seed_decides_the_controls() -> None:
 
     def indices(seed: int) -> list[int]:
         control = found(model, ZEROED, seed).control(0, model)
-        return torch.cat([tensor.index for tensor in control.patch.tensors]).tolist()
+        return torch.cat([tensor.index for tensor in control.tensors]).tolist()
 
     assert indices(0) == indices(0)
     assert indices(0) != indices(1)
@@ -58,14 +59,14 @@ def test_a_saved_patch_is_a_variant(tmp_path: Path) -> None:
     config = VariantConfig(AbsoluteThreshold(0.6), edit=Clip())
     made = found(model, config)
     path = tmp_path / "clipped.safetensors"
-    patchfile.save(made.patch, path, {"criterion": made.criterion, "edit": made.edit})
+    patchfile.save(made.tensors, path, {"criterion": made.criterion, "edit": made.edit})
     loaded = found(model, VariantConfig(patch=str(path)))
     control = loaded.control(0, model)
     assert (loaded.criterion, loaded.edit) == ("AbsoluteThreshold(threshold=0.6)", "Clip()")
-    for mine, yours in zip(made.patch.tensors, loaded.patch.tensors, strict=True):
+    for mine, yours in zip(made.tensors, loaded.tensors, strict=True):
         assert torch.equal(mine.index, yours.index)
         assert torch.equal(mine.new, yours.new)
-    assert control.patch.entries == loaded.patch.entries
+    assert control.entries == loaded.entries
 
 
 def test_a_variant_is_told_in_words_and_so_is_its_saved_patch(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_variant_is_told_in_words_and_so_is_its_saved_patch(tmp_path: Path) ->
     assert made.told == expected
     assert control.told == replace(expected, which="as many at random")
     path = tmp_path / "clipped.safetensors"
-    patchfile.save(made.patch, path, made.made_by)
+    patchfile.save(made.tensors, path, made.made_by)
     loaded = found(model, VariantConfig(patch=str(path)))
     assert loaded.told == expected
 
@@ -99,7 +100,7 @@ def test_what_a_manifest_cannot_tell_is_left_out(said: object, tmp_path: Path) -
     model = tiny_model("llama")
     made = found(model, VariantConfig(AbsoluteThreshold(0.6)))
     path = tmp_path / "a.safetensors"
-    patchfile.save(made.patch, path, {"told": said})
+    patchfile.save(made.tensors, path, {"told": said})
     loaded = found(model, VariantConfig(patch=str(path)))
     assert loaded.told == Told()
 
@@ -107,7 +108,7 @@ def test_what_a_manifest_cannot_tell_is_left_out(said: object, tmp_path: Path) -
 def test_a_patch_of_another_model_is_refused(tmp_path: Path) -> None:
     made = found(tiny_model("llama"), VariantConfig(AbsoluteThreshold(0.6)))
     path = tmp_path / "a.safetensors"
-    patchfile.save(made.patch, path, {})
+    patchfile.save(made.tensors, path, {})
     with pytest.raises(ConfigError, match="another model") as error:
         found(tiny_model("llama", seed=1), VariantConfig(patch=str(path)))
     assert error.value.key == "model.variants.a.patch"
@@ -118,11 +119,11 @@ def test_controls_of_a_saved_patch_do_what_the_patch_does(tmp_path: Path) -> Non
     config = VariantConfig(AbsoluteThreshold(0.6), edit=Clip())
     made = found(model, config)
     path = tmp_path / "clipped.safetensors"
-    patchfile.save(made.patch, path, made.made_by)
+    patchfile.save(made.tensors, path, made.made_by)
     loaded = found(model, VariantConfig(patch=str(path)))
     control = loaded.control(0, model)
     assert loaded.made_by["scope"] == made.made_by["scope"]
-    for outliers, tensor in zip(made.patch.tensors, control.patch.tensors, strict=True):
+    for outliers, tensor in zip(made.tensors, control.tensors, strict=True):
         ratio = outliers.new.double() / outliers.old.double()
         assert torch.allclose(tensor.new.double(), tensor.old.double() * ratio)
 
@@ -172,7 +173,8 @@ def test_a_variant_needs_a_criterion_or_a_patch_and_not_both(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="its own edit"):
         variants_of({"a": VariantConfig(patch="x.safetensors", edit=Clip())})
     with pytest.raises(ConfigError, match="no such file"):
-        variants_of({"a": VariantConfig(patch=str(tmp_path / "x.safetensors"))})
+        missing = VariantConfig(patch=str(tmp_path / "x.safetensors"))
+        variants_of({"a": missing})["a"].check("model.variants.a", nn.Module())
 
 
 def test_a_scope_that_matches_nothing_is_named_in_full() -> None:
@@ -190,7 +192,7 @@ def test_tied_weights_count_once() -> None:
     everything = VariantConfig(TopFraction(1.0))
     variant = found(model, everything)
     expected = sum(parameter.numel() for parameter in model.parameters())
-    assert variant.patch.entries == parameter_count(model) == expected
+    assert variant.entries == parameter_count(model) == expected
     by_class = variant.describe(model).by_module_class
     assert by_class["Embedding"] == model.lm_head.weight.numel()
     assert sum(by_class.values()) == expected

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from harness.models.head import ChunkedHead
 from harness.outliers import Patch
-from harness.outliers.patched_weights import PatchedWeights
 from harness.scoring.batch import score_batch
 from harness.scoring.tokens import TokenScores
 from tests.models.families import (
@@ -30,10 +29,10 @@ NORMS["gemma3-multimodal"] = "model.language_model.norm.weight"
 EMBEDDINGS = {"gpt2": "transformer.wte.weight", "opt": "model.decoder.embed_tokens.weight"}
 EMBEDDINGS["gemma3-multimodal"] = "model.language_model.embed_tokens.weight"
 
-NOTHING = PatchedWeights(Patch())
+NOTHING = Patch()
 
 
-def patches_of(model: PreTrainedModel, family: str = "llama") -> dict[str, PatchedWeights]:
+def patches_of(model: PreTrainedModel, family: str = "llama") -> dict[str, Patch]:
     """One patch of the body, one of the embeddings (with the head, where tied), and none."""
     table = EMBEDDINGS.get(family, "model.embed_tokens.weight")
     width = model.get_parameter(table).shape[1]
@@ -55,9 +54,7 @@ def naive(model: PreTrainedModel, targets: Tensor) -> tuple[np.ndarray, np.ndarr
     return log_probs, -log_probs[np.arange(len(scored)), scored]
 
 
-def check(
-    model: PreTrainedModel, patches: dict[str, PatchedWeights], rtol: float, atol: float
-) -> None:
+def check(model: PreTrainedModel, patches: dict[str, Patch], rtol: float, atol: float) -> None:
     ids, mask, targets = batch_of()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     scores = score_batch(ChunkedHead(model), ids, mask, targets, patches, chunk_bytes=5 * 4 * 260)

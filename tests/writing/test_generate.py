@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, RwkvConfig
 
-from harness.outliers.patched_weights import PatchedWeights
+from harness.outliers import Patch
 from harness.writing.generate import Continuation, generate_batch, leaves_padding_out
 from tests.models.families import ALL, model_of, patch_of
 from tests.tiny import FAMILIES, tiny_model
@@ -41,7 +41,7 @@ def padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def written(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    patches: dict[str, PatchedWeights] | None = None,
+    patches: dict[str, Patch] | None = None,
     arguments: dict[str, Any] = GREEDY,
     seed: int = 7,
     **options: Any,
@@ -68,7 +68,7 @@ def ends_of(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> frozens
     return frozenset({END, texts[0][4], texts[1][0]})
 
 
-def patch_for(model: PreTrainedModel, scale: float = 2.0) -> PatchedWeights:
+def patch_for(model: PreTrainedModel, scale: float = 2.0) -> Patch:
     """A patch that moves a few entries of every matrix far enough to change the text."""
     values = {}
     for name, weight in model.named_parameters():
@@ -80,10 +80,10 @@ def patch_for(model: PreTrainedModel, scale: float = 2.0) -> PatchedWeights:
     return patch_of(model, values)
 
 
-def edited(model: PreTrainedModel, done: PatchedWeights) -> PreTrainedModel:
+def edited(model: PreTrainedModel, done: Patch) -> PreTrainedModel:
     model = copy.deepcopy(model)
     parameters = dict(model.named_parameters())
-    for tensor in done.patch.tensors:
+    for tensor in done.tensors:
         parameters[tensor.name].data.view(-1)[tensor.index] = tensor.new
     return model
 
@@ -265,7 +265,7 @@ def test_training_mode_is_left_out_and_given_back() -> None:
 def test_each_model_is_watched_with_its_patch_in_place() -> None:
     model, prompts = tiny_model("llama"), prompts_of()
     patch = patch_for(model)
-    tensor = patch.patch.tensors[0]
+    tensor = patch.tensors[0]
     seen: list[tuple[str, bool]] = []
 
     @contextmanager
