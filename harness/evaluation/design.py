@@ -50,14 +50,19 @@ class Subject:
     edit: EditRecord | None = None
 
     @property
+    def is_floor(self) -> bool:
+        """Whether it measures what of a difference is arithmetic, and is no variant."""
+        return self.steps is not None
+
+    @property
     def is_original(self) -> bool:
         """Whether nothing was done, so that it need not be computed again."""
-        return self.intervention.is_identity and self.steps is None
+        return self.intervention.is_identity and not self.is_floor
 
     @property
     def patch_file(self) -> str | None:
         """Where a run folder holds its intervention; None for controls and for the original."""
-        if self.control_of is not None or self.is_original or self.steps is not None:
+        if self.control_of is not None or self.is_original or self.is_floor:
             return None
         return f"patches/{self.name}.safetensors"
 
@@ -114,7 +119,7 @@ class Design:
     @property
     def reported(self) -> tuple[Subject, ...]:
         """The variants and controls; floors have no rows of their own in results."""
-        return tuple(subject for subject in self.subjects if subject.steps is None)
+        return tuple(subject for subject in self.subjects if not subject.is_floor)
 
     def rounding(self) -> Subject | None:
         """The floor of the precision; None where the model has no matrix to move entries of."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
+
 from harness.base import stages
 from harness.data import PromptBatch, WindowBatch
 from harness.evaluation.design import Subject
 from harness.evaluation.step import Outcome, StepResult
-from harness.models.head import ChunkedHead
+from harness.models.head import ChunkedHead, evaluating
 from harness.probes import Observation, Observer, first_nonfinite
 from harness.results.schema import ORIGINAL
 from harness.scoring import Tally, score_batch
@@ -66,7 +68,7 @@ class Evaluator:
         self.observer = observer
         self.every = every
         self.decoding = decoding or Decoding()
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
 
     def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
         """Measures one batch.
@@ -74,40 +76,42 @@ class Evaluator:
         Args:
             batch: Windows to score, or prompts to continue.
         """
-        return self._read(batch) if isinstance(batch, WindowBatch) else self._write(batch)
+        if isinstance(batch, WindowBatch):
+            subjects = [subject for subject in self.subjects if subject.takes(batch.number)]
+            result = self._score(batch, subjects)
+        else:
+            subjects = [subject for subject in self.subjects if subject.is_thorough]
+            result = self._continue(batch, subjects)
+        self._say_where_broken(result, batch)
+        return result
 
-    def _read(self, batch: WindowBatch) -> StepResult:
-        subjects = [subject for subject in self.subjects if subject.takes(batch.number)]
+    def _score(self, batch: WindowBatch, subjects: Sequence[Subject]) -> StepResult:
         changed = {s.name: s.intervention for s in subjects if not s.is_original}
+        ids, mask, targets = batch.input_ids, batch.attention_mask, batch.targets
         watch = self._watch(
             batch.number,
-            lambda observer, name: observer.watching(batch.attention_mask, name),
-            work=batch.input_ids.numel() / (1 + len(changed)),
+            lambda observer, name: observer.watching(mask, name),
+            work=ids.numel() / (1 + len(changed)),
         )
-        scores = score_batch(
-            self.head, batch.input_ids, batch.attention_mask, batch.targets, changed, watch=watch
-        )
-        outcomes: dict[str, Outcome] = {}
+        scores = score_batch(self.head, ids, mask, targets, changed, watch=watch)
+        outcomes = {}
         for name in (ORIGINAL, *(subject.name for subject in subjects)):
             # What changes nothing is the original, and was not computed again.
             score = scores[name] if name in scores else scores[ORIGINAL].versus_itself()
-            tally = Tally.of(batch.windows, batch.units, batch.targets, score)
-            outcomes[name] = watch.outcome(name, Outcome(tally=tally))
-        broken = [name for name, outcome in outcomes.items() if not outcome.tally.is_finite]
-        self._say_where_broken(outcomes, broken, batch)
+            tally = Tally.of(batch.windows, batch.units, targets, score)
+            source = name if name in scores else ORIGINAL
+            outcomes[name] = Outcome(tally=tally, **watch.seen_of(source))
         return StepResult(batch.number, outcomes)
 
-    def _write(self, batch: PromptBatch) -> StepResult:
-        subjects = [subject for subject in self.subjects if subject.is_thorough]
+    def _continue(self, batch: PromptBatch, subjects: Sequence[Subject]) -> StepResult:
         changed = {s.name: s.intervention for s in subjects if not s.is_original}
         number = batch.step if batch.number >= 0 else batch.number
-        how = self.decoding
+        ids, mask, how = batch.input_ids, batch.attention_mask, self.decoding
         watch = self._watch(
             number,
-            lambda observer, name: observer.generating(batch.attention_mask, how.end_ids, name),
+            lambda observer, name: observer.generating(mask, how.end_ids, name),
             work=1 / (1 + len(changed)),
         )
-        ids, mask = batch.input_ids, batch.attention_mask
         written = generate_batch(
             self.head.model,
             ids,
@@ -120,13 +124,12 @@ class Evaluator:
             watch=watch,
         )
         written = under_original(self.head, ids, mask, written)
-        outcomes: dict[str, Outcome] = {}
+        outcomes = {}
         for name in (ORIGINAL, *(subject.name for subject in subjects)):
-            rows = zip(batch.prompts.tolist(), written.get(name, written[ORIGINAL]), strict=True)
+            source = name if name in written else ORIGINAL
+            rows = zip(batch.prompts.tolist(), written[source], strict=True)
             texts = {prompt: text for prompt, text in rows if prompt >= 0}
-            outcomes[name] = watch.outcome(name, Outcome(texts=texts))
-        broken = [n for n, o in outcomes.items() if any(t.broken for t in o.texts.values())]
-        self._say_where_broken(outcomes, broken, batch)
+            outcomes[name] = Outcome(texts=texts, **watch.seen_of(source))
         return StepResult(number, outcomes)
 
     def _watch(
@@ -137,69 +140,62 @@ class Evaluator:
     ) -> _Watch:
         turn = number >= 0 and number % self.every == 0
         if self.observer is None or not turn:
-            return _Watch({}, lambda _: nullcontext(), work)
-        thorough = [subject for subject in self.subjects if subject.is_thorough]
-        originals = [subject.name for subject in thorough if subject.is_original]
-        stands_for = {ORIGINAL: originals} | {s.name: [] for s in thorough if not s.is_original}
-        return _Watch(stands_for, partial(observe, self.observer), work)
+            return _Watch(set(), lambda _: nullcontext(), work)
+        observed = {ORIGINAL, *(subject.name for subject in self.subjects if subject.is_thorough)}
+        return _Watch(observed, partial(observe, self.observer), work)
 
-    def _say_where_broken(
-        self,
-        outcomes: Mapping[str, Outcome],
-        broken: Collection[str],
-        batch: WindowBatch | PromptBatch,
-    ) -> None:
+    def _say_where_broken(self, result: StepResult, batch: WindowBatch | PromptBatch) -> None:
         """Notes, once of each model, where in it numbers cease to be finite."""
         model = self.head.model
-        done = {subject.name: subject for subject in self.subjects}
-        for name in broken:
-            subject = done.get(name)
-            if name in self._told or (subject is not None and subject.steps is not None):
+        subjects = {subject.name: subject for subject in self.subjects}
+        kind = "batch" if isinstance(batch, WindowBatch) else "prompts"
+        forward = partial(model, batch.input_ids, attention_mask=batch.attention_mask)
+        for name, outcome in result.outcomes.items():
+            subject = subjects.get(name)
+            floor = subject is not None and subject.is_floor
+            if outcome.is_finite or floor or name in self._noted:
                 continue
-            self._told.add(name)
-            forward = partial(model, batch.input_ids, attention_mask=batch.attention_mask)
-            with subject.intervention.applied(model) if subject else nullcontext():
+            self._noted.add(name)
+            done = subject.intervention.applied(model) if subject else nullcontext()
+            with evaluating(model), torch.inference_mode(), done:
                 site = first_nonfinite(model, forward)
             where = f"first at {site}" if site else "in what is made of the logits"
-            kind = "prompts" if isinstance(batch, PromptBatch) else "batch"
             note = f"{name}: NaN or infinity, {where}, in {kind} {batch.number}."
-            outcomes[name].notes.append(note)
+            outcome.notes.append(note)
 
 
 class _Watch:
     """Observes the models of one step, and counts the work that is done.
 
     Args:
-        stands_for: The models that are observed, and the names of those that are the same.
+        observed: Names of the models that are observed.
         observe: Gives a context in which a model is observed, by its name.
         work: What one model does, in the unit of the stage that goes on.
     """
 
     def __init__(
         self,
-        stands_for: Mapping[str, Sequence[str]],
+        observed: Collection[str],
         observe: Callable[[str], AbstractContextManager[Observation | None]],
         work: float,
     ) -> None:
-        self._stands_for = stands_for
+        self._observed = observed
         self._observe = observe
         self._work = work
-        self._seen: dict[str, tuple[str, Observation]] = {}
+        self._seen: dict[str, Observation] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Observes the forward passes of a model within the block."""
-        with self._observe(name) if name in self._stands_for else nullcontext() as observation:
+        with self._observe(name) if name in self._observed else nullcontext() as observation:
             yield
         stages.current().advance(self._work)
         if observation is not None:
-            for each in (name, *self._stands_for[name]):
-                self._seen[each] = name, observation
+            self._seen[name] = observation
 
-    def outcome(self, name: str, outcome: Outcome) -> Outcome:
-        """Adds to an outcome what was observed of the model."""
-        if name in self._seen:
-            owner, observation = self._seen[name]
-            outcome.moments = observation.moments.get(owner, {})
-            outcome.unplaced = observation.unplaced
-        return outcome
+    def seen_of(self, name: str) -> dict[str, Any]:
+        """What was observed of a model, as parts of its outcome."""
+        if name not in self._seen:
+            return {}
+        seen = self._seen[name]
+        return {"moments": dict(seen.moments[name]), "unplaced": set(seen.unplaced)}

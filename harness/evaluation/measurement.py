@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from harness.evaluation.step import Outcome, StepResult
 
-# In front of each step: its number, its length in bytes, and their checksum.
+# In front of each step: its number, its length in bytes, and the checksum of both and of itself.
 _HEAD = struct.Struct("<qQI")
 
 
@@ -22,13 +22,13 @@ class Totals:
     """Everything that was measured, added up in the order of the plan.
 
     Attributes:
-        reading: By model, what its scored windows gave.
-        writing: By model, what its continued prompts gave.
+        scored: By model, what its windows gave.
+        continued: By model, what its prompts gave.
         notes: What a reader should know of the models, one sentence each.
     """
 
-    reading: dict[str, Outcome] = field(default_factory=dict)
-    writing: dict[str, Outcome] = field(default_factory=dict)
+    scored: dict[str, Outcome] = field(default_factory=dict)
+    continued: dict[str, Outcome] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -53,18 +53,19 @@ class Measurement:
 
     @classmethod
     def read(cls, path: Path) -> Measurement:
-        """The steps that another process, or a killed run, has written; one cut short is left out.
+        """The steps that another process, or a killed run, has written, up to one that is damaged.
 
         Args:
             path: The file.
         """
-        measurement = cls()
+        measurement, size = cls(), path.stat().st_size
         with path.open("rb") as file:
             while len(head := file.read(_HEAD.size)) == _HEAD.size:
-                number, length, checksum = _HEAD.unpack(head)
-                data = file.read(length)
-                if len(data) == length and zlib.crc32(data) == checksum:
-                    measurement._put(number, data)
+                number, length, _ = _HEAD.unpack(head)
+                data = file.read(length) if length <= size else b""
+                if _head(number, data) != head:
+                    break
+                measurement._put(number, data)
         return measurement
 
     def add(self, step: StepResult) -> None:
@@ -107,12 +108,13 @@ class Measurement:
     def totals(self) -> Totals:
         """Adds up all steps; of the notes on a model each stands once, as it came up first."""
         totals = Totals()
-        told: set[str] = set()
+        noted: set[str] = set()
         for step in self:
-            part = totals.reading if step.is_scored else totals.writing
+            part = totals.scored if step.is_scored else totals.continued
             for name, outcome in step.outcomes.items():
-                totals.notes += [] if name in told else outcome.notes
-                told |= {name} if outcome.notes else set()
+                if outcome.notes and name not in noted:
+                    noted.add(name)
+                    totals.notes += outcome.notes
                 part.setdefault(name, Outcome()).add(outcome)
         return totals
 
@@ -126,7 +128,7 @@ class Measurement:
                 raise ValueError(f"step {number} was measured twice, and differently")
             return
         start = self._file.seek(0, 2) + _HEAD.size
-        self._file.write(_HEAD.pack(number, len(data), zlib.crc32(data)) + data)
+        self._file.write(_head(number, data) + data)
         self._file.flush()
         self._places[number] = start, len(data)
 
@@ -134,3 +136,8 @@ class Measurement:
         start, length = self._places[number]
         self._file.seek(start)
         return self._file.read(length)
+
+
+def _head(number: int, data: bytes) -> bytes:
+    start = struct.pack("<qQ", number, len(data))
+    return start + struct.pack("<I", zlib.crc32(start + data))

@@ -40,6 +40,11 @@ class Outcome:
     unplaced: set[tuple[str, Phase]] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all likelihoods are finite, and no text failed for want of finite logits."""
+        return self.tally.is_finite and not any(text.broken for text in self.texts.values())
+
     def add(self, other: Outcome) -> None:
         """Adds what another batch gave of the same model."""
         self.tally.merge(other.tally)
@@ -91,9 +96,18 @@ class StepResult:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StepResult:
-        """The result that `to_bytes` has written, the same to the last bit."""
+        """The result that `to_bytes` has written, the same to the last bit.
+
+        Raises:
+            ValueError: If `to_bytes` has not written that.
+        """
         line, _, rest = data.partition(b"\n")
         header = json.loads(line)
+        if not isinstance(header, dict) or header.keys() != {"number", "places", "outcomes"}:
+            raise ValueError("these bytes are no step")
+        due = sum(len(told["places"]) for told in header["outcomes"].values())
+        if len(rest) != 8 * due * len(_MOMENTS):
+            raise ValueError(f"a step of {due} moments has {len(rest)} bytes of them")
         places = [Where(Site(*site), phase, part) for *site, phase, part in header["places"]]
         sums = iter(np.frombuffer(rest, "<f8").reshape(-1, len(_MOMENTS)).tolist())
         outcomes = header["outcomes"].items()

@@ -31,7 +31,7 @@ def summarise(totals: Totals, design: Design, run: RunRecord) -> Results:
         design: What was measured, and how.
         run: How the results were made; whether they are partial is found here.
     """
-    tallies = {name: outcome.tally for name, outcome in totals.reading.items()}
+    tallies = {name: outcome.tally for name, outcome in totals.scored.items()}
     data = None if design.corpus is None else _scored(design.corpus.record, tallies[ORIGINAL])
     if data is None:
         records = {s.name: VariantRecord(edit=s.edit) for s in design.reported}
@@ -42,9 +42,9 @@ def summarise(totals: Totals, design: Design, run: RunRecord) -> Results:
             tallies, design.reported, data.words, data.bytes, design.resampling, samples
         )
     floor = None if data is None else _floor(tallies, design)
-    texts, problems = text_records({n: o.texts for n, o in totals.writing.items()}, design)
+    texts, problems = text_records({n: o.texts for n, o in totals.continued.items()}, design)
     # What flows while text is written counts for a run that reads nothing else.
-    flow = totals.writing if data is None else totals.reading
+    flow = totals.continued if data is None else totals.scored
     for name in records:
         moments = flow[name].moments if name in flow else {}
         seen = extremes(moments) if moments else None
@@ -69,7 +69,7 @@ def summarise(totals: Totals, design: Design, run: RunRecord) -> Results:
             *problems,
             *unobserved(
                 [site.name for site in design.sites],
-                [*totals.reading.values(), *totals.writing.values()],
+                [*totals.scored.values(), *totals.continued.values()],
             ),
             *(_too_few(tallies[ORIGINAL], edited, design, data) if data else ()),
         ),
@@ -98,8 +98,8 @@ def _floor(tallies: Mapping[str, Tally], design: Design) -> NoiseFloor:
 
 
 def _is_partial(totals: Totals, design: Design) -> bool:
-    windows = len(totals.reading.get(ORIGINAL, Outcome()).tally.rows)
-    texts = len(totals.writing.get(ORIGINAL, Outcome()).texts)
+    windows = len(totals.scored.get(ORIGINAL, Outcome()).tally.rows)
+    texts = len(totals.continued.get(ORIGINAL, Outcome()).texts)
     all_windows = 0 if design.corpus is None else design.corpus.record.windows
     return texts < len(design.prompts) or windows < all_windows
 

@@ -111,7 +111,7 @@ class ChunkedHead:
             logits: Tensor = self.model(input_ids=ids, use_cache=False, return_dict=True).logits
         return logits[0]
 
-    def split(self, intervention: Patch) -> tuple[Intervention, Intervention]:
+    def split(self, intervention: Intervention) -> tuple[Intervention, Intervention]:
         """The parts that body and tail need; what is done to tied parameters is in both."""
         if self._backbone is None:
             return intervention, intervention.within([])

@@ -71,7 +71,7 @@ class OutlierEdit(Variant):
     """
 
     criterion: Criterion
-    edit: Edit = Zero()
+    edit: Edit = Zero()  # noqa: RUF009  (frozen)
     scope: Scope = field(default_factory=Scope)
 
     def check(self, key: str, skeleton: nn.Module) -> None:

@@ -35,7 +35,7 @@ class ResultFiles(Writer):
         write_text(self._folder / "report.md", report.markdown(results))
         report.save_variants(self._folder / "variants.csv", results)
         if design.corpus is not None:
-            tallies = {name: outcome.tally for name, outcome in totals.reading.items()}
+            tallies = {name: outcome.tally for name, outcome in totals.scored.items()}
             names = [*results.variants, *results.controls]
             path = self._folder / "documents.parquet"
             report.save_documents(path, tallies, design.corpus.units, names)
@@ -51,7 +51,7 @@ class ResultFiles(Writer):
 
 def texts_of(totals: Totals, design: Design) -> list[dict[str, Any]]:
     """The rows of ``generations.jsonl``; none where no text was written."""
-    texts = {name: outcome.texts for name, outcome in totals.writing.items()}
+    texts = {name: outcome.texts for name, outcome in totals.continued.items()}
     if ORIGINAL not in texts:
         return []
     return list(text_rows(texts, design.prompts, ORIGINAL, design.decode))

@@ -85,12 +85,15 @@ class Run:
             results = summarise(self.totals, self.design, record)
         for writer in self.writers:
             writer.finish(results, self.totals, self.design)
+            writer.close()
         self.set_status("complete")
         self._drop_journal()
         return results
 
     def close(self) -> None:
-        """Completes all files."""
+        """Completes all files; the journal of a measurement that did not end stays."""
+        if self.measurement is not None:
+            self.measurement.close()
         for writer in self.writers:
             writer.close()
 

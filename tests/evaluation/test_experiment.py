@@ -328,7 +328,7 @@ def test_the_original_scored_again_is_the_same(family: str, measured: Any) -> No
     ran = measured(family)
     floor = ran.results.noise_floor
     assert (floor.delta_nll, floor.kl_mean) == (0.0, 0.0)
-    assert ran.totals.reading[NOISE_FLOOR].tally.rows
+    assert ran.totals.scored[NOISE_FLOOR].tally.rows
 
 
 @pytest.mark.parametrize("family", VARIED)
@@ -345,8 +345,8 @@ def test_the_floor_of_the_precision_is_that_of_a_moved_copy(family: str, measure
     assert rounding.delta_nll == pytest.approx(other.nll.mean() - one.nll.mean(), abs=5e-7)
     assert 0 < rounding.kl_mean < 1e-9
     assert rounding.top1_agreement > 0.99
-    windows = {row.window for row in ran.totals.reading[ROUNDING].tally.rows}
-    assert windows == {row.window for row in ran.totals.reading[NOISE_FLOOR].tally.rows}
+    windows = {row.window for row in ran.totals.scored[ROUNDING].tally.rows}
+    assert windows == {row.window for row in ran.totals.scored[NOISE_FLOOR].tally.rows}
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,7 @@ def test_every_window_is_scored_exactly_once(family: str, measured: Any) -> None
     windows = list(range(ran.results.data.windows))
     assert len(windows) > 8  # more than one batch
     for name in ("original", *VARIANTS, *ran.results.controls):
-        assert sorted(row.window for row in ran.totals.reading[name].tally.rows) == windows, name
+        assert sorted(row.window for row in ran.totals.scored[name].tally.rows) == windows, name
 
 
 def test_numbers_do_not_depend_on_the_variants_beside(
@@ -600,7 +600,7 @@ def test_texts_are_those_of_an_edited_copy(
                 if token == 257:
                     break
                 ids.append(token)
-            assert ran.totals.writing[name].texts[number].tokens == tuple(ids[length:]), (
+            assert ran.totals.continued[name].texts[number].tokens == tuple(ids[length:]), (
                 name,
                 prompt,
             )
@@ -642,7 +642,7 @@ def test_a_models_own_settings_of_generation_do_not_count(
     own |= {"suppress_tokens": [101], "stop_strings": ["e"], "remove_invalid_values": True}
     (folder / "generation_config.json").write_text(json.dumps(own))
     ran = run(folder, corpus, tmp_path, model=options, **data)
-    texts = [{n: o.texts for n, o in each.totals.writing.items()} for each in (ran, plain)]
+    texts = [{n: o.texts for n, o in each.totals.continued.items()} for each in (ran, plain)]
     assert texts[0] == texts[1]
 
 

@@ -172,9 +172,10 @@ def test_a_variant_needs_a_criterion_or_a_patch_and_not_both(tmp_path: Path) -> 
     assert error.value.key == "model.variants.a.patch"
     with pytest.raises(ConfigError, match="its own edit"):
         variants_of({"a": VariantConfig(patch="x.safetensors", edit=Clip())})
+    missing = VariantConfig(patch=str(tmp_path / "x.safetensors"))
+    (variant,) = variants_of({"a": missing}).values()
     with pytest.raises(ConfigError, match="no such file"):
-        missing = VariantConfig(patch=str(tmp_path / "x.safetensors"))
-        variants_of({"a": missing})["a"].check("model.variants.a", nn.Module())
+        variant.check("model.variants.a", nn.Module())
 
 
 def test_a_scope_that_matches_nothing_is_named_in_full() -> None:

@@ -213,7 +213,7 @@ def test_values_of_every_row(variant: str, measured: Ran, batches: Batches) -> N
 
 def test_totals_are_the_sums_of_rows(measured: Ran, batches: Batches) -> None:
     rows = rows_of(measured)
-    seen = {name: o.moments for name, o in measured.totals.reading.items() if o.moments}
+    seen = {name: o.moments for name, o in measured.totals.scored.items() if o.moments}
     assert list(seen) == OBSERVED
     for variant, found in seen.items():
         for (site, phase, part), moments in found.items():
@@ -308,7 +308,7 @@ def test_disabled_writes_nothing(measure: Measure) -> None:
     ran = measure(ActivationStatistics(enabled=False), trainer={"logger": RunLogger()})
     assert not list(ran.folder.glob("*ctivations*"))
     assert not list(ran.folder.glob("weights*"))
-    assert not any(outcome.moments for outcome in ran.totals.reading.values())
+    assert not any(outcome.moments for outcome in ran.totals.scored.values())
     for variant in OBSERVED:
         assert scalars(ran.folder / variant) == {}
 

@@ -69,7 +69,7 @@ def test_prompts_come_after_windows_and_decoding_stands_apart(start: Start) -> N
     assert max(row["step"] for row in rows) == 2
     for variant in OBSERVED:
         norm = [r for r in rows if r["site"] == "model.norm" and r["variant"] == variant]
-        written = ran.totals.writing[variant].texts
+        written = ran.totals.continued[variant].texts
         lengths = [len(tiny_tokenizer()(prompt)["input_ids"]) for prompt in PROMPTS]
         expected = {
             ("prefill", "first"): len(PROMPTS),

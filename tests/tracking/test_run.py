@@ -1,0 +1,239 @@
+"""A run hands what was measured to every writer, and keeps its journal until all is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.evaluation.design import Design
+from harness.evaluation.measurement import Measurement, Totals
+from harness.evaluation.step import Outcome, StepResult
+from harness.evaluation.summary import summarise
+from harness.probes import Moments, Site
+from harness.results.schema import Results
+from harness.tracking.run import Run
+from harness.tracking.run_folder import RunFolder
+from harness.tracking.writer import Writer
+from tests.evaluation.test_measurement import RECORD, made_design, made_steps
+from tests.evaluation.test_step import exact
+
+SITE = Site("model.norm.weight", "norm.weight", None)
+
+
+class Recording(Writer):
+    """Writes down what it is given, and what the run's folder holds at that moment."""
+
+    def __init__(self, name: str, calls: list[tuple[Any, ...]]) -> None:
+        self.name = name
+        self.calls = calls
+
+    def note(self, what: str, *given: object) -> None:
+        status = self.folder.path / "status"
+        state = status.read_text().strip() if status.exists() else None
+        journal = [path.name for path in (self.folder.path / "journal").glob("*")]
+        self.calls.append((self.name, what, state, journal, *given))
+
+    def open(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.note("open")
+
+    def begin(self, design: Design) -> None:
+        super().begin(design)
+        self.note("begin", design)
+
+    def step(self, step: StepResult) -> None:
+        self.note("step", step, self.place(step.number))
+
+    def weights(self, number: int, weights: Mapping[Site, Moments]) -> None:
+        self.note("weights", number, weights)
+
+    def finish(self, results: Results, totals: Totals, design: Design) -> None:
+        self.note("finish", results, totals, design)
+
+    def close(self) -> None:
+        self.note("close")
+
+
+class Nothing(Writer):
+    """Keeps nothing: a writer need not take part in anything."""
+
+
+Make = Callable[..., tuple[Run, list[tuple[Any, ...]]]]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes runs with two writers that share one list of calls; closes what is left open."""
+    with ExitStack() as opened:
+
+        def run(**options: Any) -> tuple[Run, list[tuple[Any, ...]]]:
+            calls: list[tuple[Any, ...]] = []
+            writers = [Recording("one", calls), Nothing(), Recording("two", calls)]
+            made = Run(RunFolder(tmp_path, "mine"), writers, **options)
+            opened.callback(made.close)
+            return made, calls
+
+        yield run
+
+
+def measure(run: Run, steps: list[StepResult], design: Design | None = None) -> Results:
+    run.begin(design or made_design())
+    for step in steps:
+        run.step(step)
+    return run.finish(RECORD)
+
+
+def status(run: Run) -> str:
+    return (run.folder.path / "status").read_text()
+
+
+def test_every_writer_gets_every_call_in_order(make: Make) -> None:
+    run, calls = make(config="a: 1\n")
+    assert (run.folder.path / "config.yaml").read_text() == "a: 1\n"
+    design, steps = made_design(), made_steps()
+    results = measure(run, steps, design)
+    run.close()
+    expected = ["open", "begin", *["step"] * len(steps), "finish", "close"]
+    for writer in ("one", "two"):
+        assert [what for name, what, *_ in calls if name == writer] == expected
+    # One writer after the other, in the order in which they were given.
+    assert [name for name, *_ in calls] == ["one", "two"] * len(expected)
+    for place, (_, what, state, journal, *given) in enumerate(calls):
+        assert state == {"open": None, "close": "complete"}.get(what, "running")
+        assert journal == ([] if what in ("open", "close") else ["0.steps"])
+        if what == "begin":
+            assert given == [design]
+        if what == "step":
+            number = place // 2 - 2
+            assert given == [steps[number], number]
+        if what == "finish":
+            assert given[0] is results
+            assert given[1] is run.totals
+            assert given[2] is design
+
+
+def test_results_are_those_of_the_measurement_alone(make: Make, tmp_path: Path) -> None:
+    run, _ = make()
+    steps = made_steps()
+    results = measure(run, steps[::-1])
+    measurement = Measurement(tmp_path / "steps")
+    for step in steps:
+        measurement.add(step)
+    assert exact(run.totals) == exact(measurement.totals())
+    assert results == summarise(measurement.totals(), made_design(), RECORD)
+    measurement.close()
+
+
+def test_what_belongs_to_no_batch_of_the_plan_reaches_no_writer(make: Make) -> None:
+    run, calls = make()
+    run.begin(made_design())
+    before = len(calls)
+    run.step(StepResult(-1, {"original": Outcome()}))
+    assert len(calls) == before
+    assert run.measurement is not None
+    assert len(run.measurement) == 0
+
+
+def test_the_journal_goes_when_all_is_written(make: Make) -> None:
+    run, _ = make()
+    measure(run, made_steps())
+    assert sorted(path.name for path in run.folder.path.iterdir()) == ["status"]
+    assert status(run) == "complete\n"
+    assert run.measurement is None
+
+
+def test_the_journal_of_an_interrupted_run_stays_and_can_be_read(make: Make) -> None:
+    run, calls = make()
+    steps = made_steps()
+    run.begin(made_design())
+    for step in steps[:5]:
+        run.step(step)
+    run.close()
+    run.set_status("interrupted")
+    assert [what for _, what, *_ in calls].count("finish") == 0
+    assert status(run) == "interrupted\n"
+    left = Measurement.read(run.folder.path / "journal" / "0.steps")
+    assert [exact(step) for step in left] == [exact(step) for step in steps[:5]]
+    left.close()
+
+
+def test_the_journal_stays_where_a_writer_fails(make: Make, tmp_path: Path) -> None:
+    class Failing(Writer):
+        def finish(self, results: Results, totals: Totals, design: Design) -> None:
+            raise OSError("no space left on device")
+
+    run, _ = make()
+    run.writers = [Failing()]
+    with pytest.raises(OSError, match="no space"):
+        measure(run, made_steps())
+    assert status(run) == "running\n"
+    left = Measurement.read(run.folder.path / "journal" / "0.steps")
+    assert len(left) == len(made_steps())
+    left.close()
+
+
+def test_a_closed_run_holds_no_file_open(make: Make) -> None:
+    run, _ = make()
+    run.begin(made_design())
+    run.step(made_steps()[0])
+    measurement = run.measurement
+    assert measurement is not None
+    run.close()
+    assert measurement._file.closed
+
+
+def test_two_measurements_one_after_the_other(make: Make) -> None:
+    run, calls = make()
+    steps, count = made_steps(), len(made_steps())
+    first = measure(run, steps)
+    totals = exact(run.totals)
+    other = replace(made_design(), remarks=("another",))
+    second = measure(run, made_steps(seed=1), other)
+    assert exact(run.totals) != totals
+    assert first.variants != second.variants
+    assert second.warnings[0] == "another"
+    assert not (run.folder.path / "journal").exists()
+    # Each begins anew, and for writers the steps go on counting.
+    places = [call[5] for call in calls if call[:2] == ("two", "step")]
+    assert places == list(range(2 * count))
+    begun = [call[4] for call in calls if call[:2] == ("one", "begin")]
+    assert begun == [made_design(), other]
+
+
+def test_a_measurement_after_one_that_broke_off_begins_anew(make: Make) -> None:
+    run, _ = make()
+    run.begin(made_design())
+    run.step(made_steps(seed=1)[0])
+    broken = run.measurement
+    results = measure(run, made_steps())
+    assert broken is not None
+    assert broken._file.closed
+    other, _ = make()
+    assert results == measure(other, made_steps())
+
+
+def test_a_training_makes_no_results(make: Make) -> None:
+    run, calls = make()
+    run.begin(made_design(), measures=False)
+    assert run.measurement is None
+    step, weights = StepResult(3, {"original": Outcome()}), {SITE: Moments(4)}
+    run.step(step)
+    run.weights(3, weights)
+    assert not (run.folder.path / "journal").exists()
+    assert [call[1:] for call in calls if call[0] == "two"][-2:] == [
+        ("step", "running", [], step, 3),
+        ("weights", "running", [], 3, weights),
+    ]
+
+
+def test_a_refused_run_leaves_nothing(make: Make, tmp_path: Path) -> None:
+    run, _ = make(config="a: 1\n")
+    run.begin(made_design())
+    run.step(made_steps()[0])
+    run.discard()
+    assert not list(tmp_path.iterdir())
