@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jsonargparse import set_loader
+from jsonargparse import ArgumentError, set_loader
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -35,26 +35,6 @@ from harness.tracking.progress import EvaluationProgress, TrainingProgress
 from harness.tracking.writer import Writer
 
 set_loader("harness", load, (YAMLError,))
-
-
-class RefusedError(Exception):
-    """What a parser refuses, in its own words.
-
-    Attributes:
-        message: Its words, in any number of lines.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-
-class Parser(LightningArgumentParser):
-    """A parser that leaves it to the command line to say what it refuses."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises what is refused."""
-        raise RefusedError(message) from ex
 
 
 class HarnessCLI(LightningCLI):
@@ -130,8 +110,10 @@ class HarnessCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise self._refused_by_trainer(error) from error
-        if not chosen:
-            _show_progress(trainer, training=self.subcommand == "fit")
+        if not chosen:  # ours in the place of Lightning's; where there is none, there stays none
+            bar = TrainingProgress if self.subcommand == "fit" else EvaluationProgress
+            callbacks = _callbacks(trainer)
+            callbacks[:] = [bar() if isinstance(c, ProgressBar) else c for c in callbacks]
         return trainer
 
     def after_instantiate_classes(self) -> None:
@@ -147,23 +129,27 @@ class HarnessCLI(LightningCLI):
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Trains; a checkpoint to go on from is read without running any code in it."""
-        with self._interruptible():
-            self.trainer.fit(model, weights_only=True, **kwargs)
-
-    def validate(self, model: LightningModule, **kwargs: Any) -> None:
-        """Measures on the validation split."""
-        with self._interruptible(), self._showing():
-            self.trainer.validate(model, **kwargs)
-
-    def test(self, model: LightningModule, **kwargs: Any) -> None:
-        """Measures on the test split."""
-        with self._interruptible(), self._showing():
-            self.trainer.test(model, **kwargs)
+        self.trainer.fit(model, weights_only=True, **kwargs)
 
     def predict(self, model: LightningModule, **kwargs: Any) -> None:
         """Generates; what was written is kept by the experiment, not returned."""
-        with self._interruptible(), self._showing():
-            self.trainer.predict(model, return_predictions=False, **kwargs)
+        self.trainer.predict(model, return_predictions=False, **kwargs)
+
+    def before_fit(self) -> None:
+        """Training saves its checkpoints in the layout of Hugging Face too."""
+        _callbacks(self.trainer).append(HuggingFaceCheckpoint(self.recorder))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs a command, and shows what was found, also where it could not be written."""
+        try:
+            with self._interruptible():
+                super()._run_subcommand(subcommand)
+        finally:
+            if self.recorder.results is not None:
+                report.show(self.recorder.results)
+        report.show_side_by_side(self.recorder.rows, most=3 if subcommand == "predict" else 2)
+        if self._folder is not None:
+            report.show_next_steps(self._folder, subcommand)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -186,35 +172,6 @@ class HarnessCLI(LightningCLI):
                 raise
             raise SystemExit(stopped(line)) from error
 
-    @contextmanager
-    def _showing(self) -> Iterator[None]:
-        """Prints what was found, also where it could not be written."""
-        try:
-            yield
-        finally:
-            if self.recorder.results is not None:
-                report.show(self.recorder.results)
-
-    def before_fit(self) -> None:
-        """Training saves its checkpoints in the layout of Hugging Face too."""
-        self._callbacks.append(HuggingFaceCheckpoint(self.recorder))
-
-    def after_validate(self) -> None:
-        """Shows a few texts side by side, and what can be done next."""
-        report.show_side_by_side(self.recorder.rows, most=2)
-        self._show_next_steps()
-
-    after_test = after_validate
-
-    def after_predict(self) -> None:
-        """Shows a few texts more."""
-        report.show_side_by_side(self.recorder.rows, most=3)
-        self._show_next_steps()
-
-    def after_fit(self) -> None:
-        """Says where the checkpoints are, and how to measure them."""
-        self._show_next_steps()
-
     @property
     def recorder(self) -> RunRecorder:
         """The callback that owns the run folder."""
@@ -222,18 +179,9 @@ class HarnessCLI(LightningCLI):
         return recorder
 
     @property
-    def _callbacks(self) -> list[Callback]:
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        return callbacks
-
-    @property
     def _folder(self) -> Path | None:
         folder = self.recorder.folder
         return None if folder is None else folder.path
-
-    def _show_next_steps(self) -> None:
-        if self._folder is not None:
-            report.show_next_steps(self._folder, str(self.subcommand))
 
     def _refused_by_trainer(self, error: Exception) -> ConfigError:
         given = {key: value for key, value in self.given.items() if key.startswith("trainer.")}
@@ -260,6 +208,7 @@ def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
             "usage": f"python -m harness {name} [--KEY VALUE ...] [-c FILE ...]",
             "description": ABOUT.format(says=says),
             "parser_mode": "harness",
+            "exit_on_error": False,
         }
         for name, says in COMMANDS.items()
     }
@@ -268,20 +217,16 @@ def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
             given,
             save_config_callback=None,
             seed_everything_default=42,
-            parser_class=Parser,
-            parser_kwargs=described | {"parser_mode": "harness"},
+            parser_kwargs=described | {"parser_mode": "harness", "exit_on_error": False},
             args=list(argv),
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
-    except RefusedError as error:
-        return refused(refusal(error.message, given))
+    except ArgumentError as error:
+        return refused(refusal(str(error), given))
     return 0
 
 
-def _show_progress(trainer: Trainer, *, training: bool) -> None:
-    """Puts our progress bar in the place of Lightning's; where there is none, there stays none."""
+def _callbacks(trainer: Trainer) -> list[Callback]:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for place, callback in enumerate(callbacks):
-        if isinstance(callback, ProgressBar):
-            callbacks[place] = TrainingProgress() if training else EvaluationProgress()
+    return callbacks

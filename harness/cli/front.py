@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from harness import __version__
-from harness.base.console import interrupted, quiet, refused, stopped
+from harness.base.console import quiet, refused, stopped
 from harness.cli.faults import told
 from harness.cli.given import check_given, spelt, values_given
 from harness.cli.keys import nearest
@@ -25,8 +25,7 @@ def main() -> int:
     """Runs the command line of this process.
 
     Returns:
-        Exit status: 0 when done, 2 for input that is refused, 130 after Ctrl-C, 1 where memory or
-        disk ran out.
+        Exit status: 0 when done, 2 for input that is refused, 1 where memory or disk ran out.
 
     Raises:
         SystemExit: With status 130 or 143 when a signal ends the run.
@@ -48,8 +47,6 @@ def main() -> int:
         return run(spelt(argv), given)
     except ConfigError as error:
         return refused(str(error))
-    except KeyboardInterrupt:
-        return interrupted()
     except Exception as error:
         line = told(error, None)
         if line is None:

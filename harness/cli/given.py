@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import ast
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,20 +12,8 @@ from typing import Any
 
 import yaml
 
-from harness.cli.default_variants import VARIANTS
-from harness.cli.keys import (
-    CHOSEN,
-    Key,
-    alternatives,
-    class_arguments,
-    class_named,
-    class_names,
-    find_key,
-    nearest,
-    split_key,
-)
+from harness.cli.keys import CHOSEN, choices, class_named, find_key, nearest, split_key, taken
 from harness.cli.reading import SUFFIXES, flatten, load, load_file
-from harness.cli.values import check_value
 from harness.errors import ConfigError
 
 # What a lone value of a group is most likely meant for.
@@ -64,7 +53,7 @@ def _within(key: str, value: Any, folder: Path) -> Given:
         if value.startswith("{"):
             with suppress(yaml.YAMLError):
                 inner = load(value)
-        elif value.endswith(SUFFIXES) and find_key(key, value).below:
+        elif value.endswith(SUFFIXES) and find_key(key, value)[1]:
             inner = load_file(folder / value, key)
     if isinstance(inner, Mapping):
         for path, part in flatten(inner, key):
@@ -88,77 +77,55 @@ def spelt(argv: Sequence[str]) -> list[str]:
     return found
 
 
-def check_given(given: Iterable[tuple[str, Any]]) -> None:
-    """Refuses what is wrong by itself, before anything heavy is imported.
+def check_given(given: Sequence[tuple[str, Any]]) -> None:
+    """Refuses what is wrong by its name or form, before anything heavy is imported.
 
     Args:
         given: Dotted keys and values, in the order in which they count.
 
     Raises:
-        ConfigError: For an unknown key or class, or for a value that is not of its key's type.
+        ConfigError: For an unknown key or class, what is no mapping where there are keys below,
+            and null where it is none of the accepted values: jsonargparse takes it for any.
     """
-    chosen = dict(flatten(VARIANTS, "model.variants"))
     for key, value in given:
-        found = find_key(key, value)
+        hint, below = find_key(key, value)
+        if value is None or (value == "null" and not hint.startswith("str")):
+            if not re.search("None|Optional|^Any$", hint):
+                raise ConfigError(key, value, f"must be {hint}, not null")
+        elif below and not (isinstance(value, str) and value.startswith("{")):
+            _check_mapping(key, value, below)
         parts = split_key(key)
-        kind = parts[3] if parts[:2] == ["model", "variants"] and len(parts) > 3 else None
-        if key.endswith((".help", "+")):
-            continue
-        if kind not in CHOSEN:
-            _check(key, value, found)
-        elif len(parts) == 4:
-            _check_class(key, value, kind)
-            if not str(value).startswith("{"):  # what is in a mapping follows it
-                chosen[key] = value
-        else:
-            _check_argument(key, value, kind, chosen)
+        if parts[:2] == ["model", "variants"] and len(parts) > 3 and parts[3] in CHOSEN:
+            chosen = dict(given).get(".".join(parts[:4]))
+            _check_choice(key, value, parts[3:], chosen)
 
 
-def _check(key: str, value: Any, found: Key) -> None:
-    if not found.below:
-        check_value(key, value, found.hint)
+def _check_mapping(key: str, value: object, below: Iterable[str]) -> None:
+    if isinstance(value, str) and value.endswith(SUFFIXES):
         return
-    is_mapping = isinstance(value, str) and value.startswith("{")
-    is_file = isinstance(value, str) and value.endswith(SUFFIXES)
-    may_be_null = "None" in map(ast.unparse, alternatives(found.hint))
-    if is_mapping or is_file or (value in (None, "null") and may_be_null):
-        return
-    if key in _MAIN and value not in (None, "", "null"):
+    if key in _MAIN and value:
         reason = f"has keys below it; did you mean --{key}.{_MAIN[key]} {value}?"
         raise ConfigError(key, value, reason)
-    names = ", ".join(found.below)
-    of = "" if "*" in names else f" of {shorten(names, 60, placeholder='...')}"
-    reason = f"must be a mapping{of}: '{{key: value}}', or a file that holds one"
+    names = shorten(", ".join(below), 60, placeholder="...")
+    reason = f"must be a mapping of {names}: '{{key: value}}', or a file that holds one"
     raise ConfigError(key, value, reason)
 
 
-def _check_class(key: str, value: Any, kind: str) -> None:
-    # A class of one's own is named by its import path.
-    if value is None or (isinstance(value, str) and ("." in value or value.startswith("{"))):
+def _check_choice(key: str, value: object, parts: Sequence[str], chosen: object) -> None:
+    """Checks the name of a class, or of an argument of one; those of a user's own pass."""
+    kind, *arguments = parts
+    names = choices(kind)
+    if arguments:
+        own = "." in str(chosen) and not str(chosen).startswith("harness.")
+        if not own and arguments[0] not in ("help", *itertools.chain(*names.values())):
+            raise ConfigError(key, value, f"no such key; {taken(kind)}")
         return
-    names = class_names(kind)
-    if class_named(kind, str(value)) in (*names, "null"):
+    word = str(value)
+    if "." in word or word.startswith("{") or class_named(kind, word) in (*names, "null", "None"):
         return
-    near = nearest(str(value), {name: name for name in names}) if value else ""
+    near = nearest(word, dict(zip(names, names, strict=True))) if word else ""
     for other in CHOSEN:
-        if (meant := class_named(other, str(value))) in class_names(other):
+        if (meant := class_named(other, word)) in choices(other):
             near = f"; {meant} is for {other}"
     reason = f"no such class; accepted: {', '.join(names)}, or the import path of a class{near}"
     raise ConfigError(key, value, reason)
-
-
-def _check_argument(key: str, value: Any, kind: str, chosen: Mapping[str, Any]) -> None:
-    """Checks an argument of a criterion or an edit by the class that is chosen before it."""
-    above, _, argument = key.rpartition(".")
-    takes = {name: class_arguments(kind, name) for name in class_names(kind)}
-    path = str(chosen.get(above) or "null")
-    if path == "null":
-        reason = f"is an argument of no class yet; choose one by {above} before it"
-        raise ConfigError(key, value, reason)
-    name = class_named(kind, path.removeprefix("harness.outliers."))
-    if name not in takes:
-        return
-    if argument not in takes[name]:
-        told = [f"{name} takes {' and '.join(names)}" for name, names in takes.items() if names]
-        raise ConfigError(key, value, f"no such key; {', '.join(told)}")
-    check_value(key, value, takes[name][argument])

@@ -1,11 +1,10 @@
-"""The keys of the configuration and their types, read from the sources, which import slowly."""
+"""The names of keys and classes, read from the sources, which take seconds to import."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -13,90 +12,86 @@ from pathlib import Path
 
 from harness.errors import ConfigError
 
-GROUPS = {
-    "run": ("harness.tracking", "RunRecorder"),
-    "model": ("harness.evaluation.experiment", "OutlierExperiment"),
-    "data": ("harness.data", "TextDataModule"),
-    "activations": ("harness.probes.settings", "ActivationStatistics"),
-    "trainer": ("lightning.pytorch", "Trainer"),
+Arguments = Mapping[str, str]
+"""Names of arguments, and the type of each as it is written."""
+
+GROUPS = ("run", "model", "data", "activations", "trainer")
+"""Where the arguments of a class are the keys below, in the order of the help."""
+
+CHOSEN = {
+    "criterion": ("harness/outliers/criteria.py", "Criterion"),
+    "edit": ("harness/outliers/edits.py", "Edit"),
 }
-"""Where the arguments of a group are the keys below it, in the order of the help."""
+"""Keys of a variant that choose a class by its name: where those are, and what each is one of."""
 
-CHOSEN = {"criterion": "Criterion", "edit": "Edit"}
-"""Keys of a variant that choose a class by its name, and what the class is one of."""
-
-_SINGLE = ("ckpt_path", "config", "print_config", "help")
-_LINKED = ("data.source", "model.activations")
-_ANY = "*"
-_ANYTHING = ast.Name("Any")
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key.
-
-    Attributes:
-        hint: The type of its value, its aliases written out.
-        below: The keys below it by name, where `*` stands for any; none where whatever stands below
-            is no key of ours.
-    """
-
-    hint: ast.expr = _ANYTHING
-    below: Mapping[str, Key] = field(default_factory=dict)
-
-    def at(self, part: str) -> Key:
-        """The key below it of that name."""
-        return self.below.get(part) or self.below.get(_ANY) or Key()
+_VARIANTS, _VARIANT = "model.variants", "model.variants.*"
+_CLASSES = {
+    "run": ("harness/tracking/recorder.py", "RunRecorder"),
+    "model": ("harness/evaluation/experiment.py", "OutlierExperiment"),
+    "model.training": ("harness/evaluation/training.py", "Training"),
+    "model.generation": ("harness/writing/settings.py", "Generation"),
+    _VARIANT: ("harness/outliers/variants.py", "VariantConfig"),
+    f"{_VARIANT}.scope": ("harness/outliers/scope.py", "Scope"),
+    "data": ("harness/data/module.py", "TextDataModule"),
+    "activations": ("harness/probes/settings.py", "ActivationStatistics"),
+    "activations.sites": ("harness/probes/sites.py", "Sites"),
+    "trainer": ("lightning/pytorch/trainer/trainer.py", "Trainer"),
+}
+_LINKED = {"model": "activations", "data": "source"}
+_SINGLE = {"seed_everything": "bool | int"} | dict.fromkeys(
+    ("ckpt_path", "config", "print_config", "help"), "str | None"
+)
 
 
 @cache
-def known_keys() -> Key:
-    """All keys; none where the sources cannot be read."""
-    try:
-        groups = {n: Key(below=_arguments(*place, n)) for n, place in GROUPS.items()}
-    except (OSError, SyntaxError, AttributeError):
-        return Key()
-    seed = Key(ast.parse("bool | int", mode="eval").body)
-    return Key(below={name: Key() for name in _SINGLE} | {"seed_everything": seed} | groups)
+def known_keys() -> Mapping[str, Arguments]:
+    """The keys below each key, by that key; of those with any names below there is none."""
+    known = {"": _SINGLE | dict.fromkeys(GROUPS, "a mapping")}
+    for above, (path, name) in _CLASSES.items():
+        arguments = _classes(path)[name][1]
+        known[above] = {k: hint for k, hint in arguments.items() if k != _LINKED.get(above)}
+    return known
 
 
-def find_key(key: str, value: object) -> Key:
+def find_key(key: str, value: object) -> tuple[str, Arguments]:
     """Finds a key, or refuses it and says which one comes near.
 
     Args:
         key: The dotted key.
         value: What it was given.
 
+    Returns:
+        Its type, and the keys below it; none where whatever stands below is no key of ours.
+
     Raises:
         ConfigError: Under that key, where it is none.
     """
-    found, parts = known_keys(), split_key(key.removesuffix("+"))
+    known, above, hint = known_keys(), "", "Any"
+    parts = split_key(key.removesuffix("+"))
     for place, part in enumerate(parts):
-        if not found.below or part == "help":
-            return Key()
-        if part not in found.below and _ANY not in found.below:
-            above, under = parts[:place], parts[place + 1 :]
-            near = {name: ".".join([*above, name, *under]) for name in found.below}
+        if above == _VARIANTS and part != "help":
+            above, hint = _VARIANT, "VariantConfig | None"
+            continue
+        names = known.get(above)
+        if names is None or part == "help":
+            return "Any", {}
+        if part not in names:
+            near = {name: ".".join([*parts[:place], name, *parts[place + 1 :]]) for name in names}
             if not above:  # a key may have been written without its group
-                groups = found.below.items()
-                near = {n: f"{group}.{n}" for group, key in groups for n in key.below} | near
+                near = {name: f"{group}.{name}" for group in GROUPS for name in known[group]} | near
             reason = f"no such key{nearest(part, near) or '; --help lists the keys'}"
             raise ConfigError(key, value, reason)
-        found = found.at(part)
-    return found
+        above, hint = f"{above}.{part}".lstrip("."), names[part]
+    return hint, known.get(above, {})
 
 
 def split_key(key: str) -> list[str]:
     """The parts of a dotted key; the name of a variant may have dots of its own."""
-    parts, rest, found = [], key.split("."), known_keys()
-    while rest:
-        part = rest.pop(0)
-        if part not in found.below and _ANY in found.below:
-            ends = [place for place, name in enumerate(rest) if name in found.at(part).below]
-            part = ".".join([part, *rest[: min(ends, default=0)]])
-            rest = rest[min(ends, default=0) :]
-        parts.append(part)
-        found = found.at(part)
+    parts = key.split(".")
+    if key.startswith(f"{_VARIANTS}."):
+        ends = (n for n, part in enumerate(parts) if n > 2 and part in known_keys()[_VARIANT])
+        end = next(ends, 3)
+        parts[2:end] = [".".join(parts[2:end])]
     return parts
 
 
@@ -113,6 +108,18 @@ def nearest(word: str, names: Mapping[str, str]) -> str:
     return f"; did you mean {plain[found[0]]}?" if found else ""
 
 
+def choices(kind: str) -> dict[str, list[str]]:
+    """Classes of the harness that `criterion` or `edit` can choose, and the arguments of each."""
+    path, base = CHOSEN[kind]
+    return {name: list(has) for name, (bases, has) in _classes(path).items() if base in bases}
+
+
+def taken(kind: str) -> str:
+    """Which class takes which arguments, in words."""
+    takes = choices(kind).items()
+    return ", ".join(f"{name} takes {' and '.join(has) or 'none'}" for name, has in takes)
+
+
 def class_named(kind: str, name: str) -> str:
     """Spells the name of a class as it is written, whatever its case: `zero` is `Zero`.
 
@@ -120,127 +127,28 @@ def class_named(kind: str, name: str) -> str:
         kind: `criterion` or `edit`.
         name: What the user wrote: a name, or the import path of a class.
     """
-    return {_plain(known): known for known in class_names(kind)}.get(_plain(name), name)
-
-
-def class_names(kind: str) -> list[str]:
-    """Names of the classes of the harness that a key can choose."""
-    return sorted(_classes(kind))
-
-
-def class_arguments(kind: str, name: str) -> Mapping[str, ast.expr]:
-    """Types of the arguments of one of those classes, by their names."""
-    return dict(_annotated(_classes(kind)[name]))
-
-
-@cache
-def _classes(kind: str) -> dict[str, ast.ClassDef]:
-    folder = _source("harness.outliers").parent
-    nodes = [node for path in folder.glob("*.py") for node in _parsed(path).body]
-    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
-    return {c.name: c for c in classes if CHOSEN[kind] in map(ast.unparse, c.bases)}
+    return {_plain(known): known for known in choices(kind)}.get(_plain(name), name)
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_]", "", name).lower()
 
 
-def _arguments(module: str, name: str, path: str) -> dict[str, Key]:
-    """Arguments of a class, each with its type and the keys that this has."""
-    module, found = _located(module, name)
-    keys = {}
-    for argument, hint in _annotated(found):
-        if f"{path}.{argument}" not in _LINKED:
-            hint = _Aliases(module).visit(hint)
-            keys[argument] = Key(hint, _below(module, hint, f"{path}.{argument}"))
-    return keys
-
-
-def _below(module: str, hint: ast.expr, path: str) -> dict[str, Key]:
-    """Keys of what may be in a mapping, or of the settings that a class of the harness names."""
-    for option in alternatives(hint) if module.startswith("harness.") else ():
-        name, inner = parameters(option)
-        if name == "dict" and ast.unparse(inner[1]) != "Any":
-            return {_ANY: Key(inner[1], _below(module, inner[1], path))}
-        if name.isidentifier() and name not in CHOSEN.values():
-            return _arguments(module, name, path)
-    return {}
-
-
-def alternatives(hint: ast.expr) -> Iterator[ast.expr]:
-    """The types of a union, or the one that a type is."""
-    name, inner = parameters(hint)
-    if isinstance(hint, ast.BinOp):
-        inner = [hint.left, hint.right]
-    elif name == "Optional":
-        inner = [*inner, ast.Constant(None)]
-    elif name != "Union":
-        yield hint
-        return
-    for part in inner:
-        yield from alternatives(part)
-
-
-def parameters(hint: ast.expr) -> tuple[str, list[ast.expr]]:
-    """The name of a type, and what stands in its brackets."""
-    if not isinstance(hint, ast.Subscript):
-        return ast.unparse(hint), []
-    inner = hint.slice.elts if isinstance(hint.slice, ast.Tuple) else [hint.slice]
-    return ast.unparse(hint.value), inner
-
-
-class _Aliases(ast.NodeTransformer):
-    """Writes out the names that a module, or one that it imports from, gives to types."""
-
-    def __init__(self, module: str) -> None:
-        self.module = module
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        # Names of another library's classes are not followed: to parse them all takes a while.
-        if not (self.module.startswith("harness.") or node.id.startswith("_")):
-            return node
-        module, found = _located(self.module, node.id)
-        if not isinstance(found, ast.Assign):
-            return node
-        written: ast.expr = _Aliases(module).visit(found.value)
-        return written
-
-
-def _annotated(found: ast.stmt | None) -> Iterator[tuple[str, ast.expr]]:
-    """Names and types of a class's arguments: those of its constructor, or its fields."""
-    body = found.body if isinstance(found, ast.ClassDef) else []
-    for node in body:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            arguments = [*node.args.args[1:], *node.args.kwonlyargs]
-            yield from ((a.arg, a.annotation or _ANYTHING) for a in arguments)
-            return
-    for node in body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            yield node.target.id, node.annotation
-
-
-def _located(module: str, name: str) -> tuple[str, ast.stmt | None]:
-    """The module that defines a name, and the definition; None for what is of another library."""
-    for node in _parsed(_source(module)).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return module, node
-        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
-            return module, node
-        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
-            origin = str(node.module)
-            if origin.partition(".")[0] == module.partition(".")[0]:
-                return _located(origin, name)
-    return module, None
-
-
 @cache
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+def _classes(path: str) -> dict[str, tuple[list[str], Arguments]]:
+    """The classes of a file by name: the bases of each, and its constructor's arguments."""
+    package, _, file = path.partition("/")
+    spec = find_spec(package)  # found without being imported
+    tree = ast.parse((Path(str(spec and spec.origin)).parent / file).read_text(encoding="utf-8"))
+    nodes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {node.name: (list(map(ast.unparse, node.bases)), _arguments(node)) for node in nodes}
 
 
-def _source(module: str) -> Path:
-    """The file of a module, found without importing the packages that it lies in."""
-    top, *rest = module.split(".")
-    spec = find_spec(top)
-    path = Path(str(spec and spec.origin)).parent.joinpath(*rest)
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def _arguments(node: ast.ClassDef) -> Arguments:
+    """Those of its constructor, or its fields where it is a dataclass."""
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            arguments = [*part.args.args[1:], *part.args.kwonlyargs]
+            return {a.arg: ast.unparse(a.annotation) if a.annotation else "Any" for a in arguments}
+    fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+    return {ast.unparse(field.target): ast.unparse(field.annotation) for field in fields}

@@ -23,21 +23,50 @@ _FLOAT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes keys as the text that was written, `1e-3` as a number and dates as text."""
+    """Takes keys as the text that was written, `1e-3` as a number and dates as text.
+
+    Refuses a key that is said twice, of which YAML would keep the last without a word, and what
+    grows or is nested without end once its aliases are followed. Spells the names of classes.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (as the base class declares it)
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._extents: dict[yaml.Node | None, tuple[int, int]] = {}
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         if isinstance(parent, yaml.MappingNode) and index is None:  # a key
             if not isinstance(node, yaml.ScalarNode):
                 raise yaml.YAMLError(f"has a key that is no text\n{parent.start_mark}")
             if not node.tag.endswith(":merge"):
                 node.tag = self.DEFAULT_SCALAR_TAG
+            if node.value in [key.value for key, _ in parent.value]:
+                raise yaml.YAMLError(f"says {node.value} twice\n{node.start_mark}")
+        elif isinstance(node, yaml.ScalarNode) and isinstance(index, yaml.ScalarNode):
+            for kind in CHOSEN:
+                if index.value in (kind, "class_path"):
+                    node.value = class_named(kind, node.value)
+        if not is_alias:
+            self._measure(node)
         return node
+
+    def _measure(self, node: yaml.Node | None) -> None:
+        """Counts a node's values and levels; what holds itself meets a part not counted yet."""
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            parts = [value for _, value in parts]
+        extents = [self._extents.get(part, (MOST_VALUES, MOST_LEVELS)) for part in parts]
+        values = 1 + sum(values for values, _ in extents)
+        levels = 1 + max((levels for _, levels in extents), default=0)
+        if values > MOST_VALUES or levels > MOST_LEVELS:
+            raise yaml.YAMLError("grows or is nested without end, once its aliases are followed")
+        self._extents[node] = values, levels
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
@@ -49,7 +78,7 @@ def load(text: str) -> Any:
     Raises:
         yaml.YAMLError: Text that is no YAML, or that grows without end.
     """
-    value = _constructed(_composed(text))
+    value = _read(text)
     if isinstance(value, dict) and value and all(inner is None for inner in value.values()):
         return text  # a sentence with a colon at its end
     return value
@@ -63,8 +92,7 @@ def load_file(path: Path, key: str) -> dict[str, Any]:
         key: The key that names it, for errors.
 
     Raises:
-        ConfigError: For what is no file of a few lines, no mapping, or says a key twice: YAML would
-            keep the last of two keys without a word, and with it one of two variants.
+        ConfigError: For what is no file of a few lines, or holds no mapping.
     """
 
     def refused(reason: str) -> ConfigError:
@@ -76,23 +104,19 @@ def load_file(path: Path, key: str) -> dict[str, Any]:
             raise refused("is no regular file" if is_other else "no such file")
         if path.stat().st_size > MOST_BYTES:
             raise refused(f"has more than {MOST_BYTES:,} bytes, which is no configuration")
-        root = _composed(path.read_text(encoding="utf-8"))
-        twice = list(_said_twice(root))
-        tree = _constructed(root)
+        tree = _read(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise refused(" ".join(str(error).split())) from error
     except OSError as error:
         raise refused(f"cannot be read ({error.strerror})") from error
     if not isinstance(tree, dict):
         raise refused("must hold a mapping, such as `model: ...`")
-    if twice:
-        raise refused(f"says {twice[0]} twice")
     return tree
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields dotted keys and their values without class_path and init_args, a class first."""
-    for key, value in sorted(tree.items(), key=lambda item: item[0] != "class_path"):
+    """Yields dotted keys and their values without class_path and init_args."""
+    for key, value in tree.items():
         hidden = key in ("class_path", "init_args")
         path = prefix if hidden else f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, Mapping):
@@ -101,60 +125,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield path, value
 
 
-def _composed(text: str) -> yaml.Node | None:
+def _read(text: str) -> Any:
     try:
-        root = yaml.compose(text, _Loader)
-        values, levels = _extent(root, {}) if root else (0, 0)
+        return yaml.load(text, _Loader)
     except RecursionError:
         raise yaml.YAMLError("is nested without end") from None
-    if values > MOST_VALUES or levels > MOST_LEVELS:
-        raise yaml.YAMLError("grows or is nested without end, once its aliases are followed")
-    return root
-
-
-def _extent(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values a node holds, and how deep, with its aliases written out."""
-    if id(node) not in known:
-        known[id(node)] = MOST_VALUES, MOST_LEVELS  # until it is known: of what holds itself
-        children = node.value if isinstance(node, yaml.CollectionNode) else []
-        if isinstance(node, yaml.MappingNode):
-            children = [value for _, value in node.value]
-        extents = [_extent(child, known) for child in children]
-        deepest = max((levels for _, levels in extents), default=0)
-        known[id(node)] = 1 + sum(values for values, _ in extents), 1 + deepest
-    return known[id(node)]
-
-
-def _said_twice(node: yaml.Node | None, prefix: str = "") -> Iterator[str]:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        path = f"{prefix}{key.value}"
-        if path in seen:
-            yield path
-        seen.add(path)
-        yield from _said_twice(value, f"{path}.")
-
-
-def _constructed(root: yaml.Node | None) -> Any:
-    loader = _Loader("")
-    try:
-        return None if root is None else _spelt(loader.construct_document(root))
-    finally:
-        loader.dispose()
-
-
-def _spelt(value: Any) -> Any:
-    """The same with the names of classes as they are written."""
-    if isinstance(value, list):
-        return [_spelt(inner) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    for kind in CHOSEN.keys() & value.keys():
-        chosen = value[kind]
-        if isinstance(chosen, str):
-            value[kind] = class_named(kind, chosen)
-        elif isinstance(chosen, dict) and isinstance(chosen.get("class_path"), str):
-            chosen["class_path"] = class_named(kind, chosen["class_path"])
-    return {key: _spelt(inner) for key, inner in value.items()}

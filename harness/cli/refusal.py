@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from textwrap import dedent, shorten
 from typing import Any
 
-from harness.cli.keys import GROUPS
+from harness.cli.keys import CHOSEN, GROUPS, split_key, taken
 from harness.cli.reading import flatten
 from harness.errors import ConfigError
 
 _NAMED = re.compile(r"""(?:Parser key|Option) ['"]([^'"]+)""")
 _CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
-_MOST = 400
+_OF_CLASS = re.compile("is not accepted|is abstract")
+_MOST = 200
 
 
 def refusal(message: str, given: Iterable[tuple[str, Any]]) -> str:
@@ -29,17 +30,31 @@ def refusal(message: str, given: Iterable[tuple[str, Any]]) -> str:
     stray = message.removeprefix("unrecognized arguments: ")
     if stray != message:
         return f"argument={stray!r}: belongs to no option of this command; options begin with --"
-    # Of types within types the innermost says what is wrong, and of several the first.
-    tried = dedent(message.rpartition("Errors:\n")[2].partition("Given value type:")[0])
-    core = tried.partition("\n- ")[0].rpartition('":\n')[2].removeprefix("- ")
-    words = shorten(_CLASS.sub(r"\1", core), _MOST, placeholder="...")
+    words = _innermost(message)
     named = [part for name in dict.fromkeys(_NAMED.findall(message)) for part in name.split(".")]
     for end in range(len(named), 0, -1):
         found = [pair for pair in given if _runs_through(pair[0].split("."), named[:end])]
         if found:
             key, value = max(found, key=lambda pair: (f"{pair[1]}" in message, len(pair[0])))
+            parts = split_key(key)
+            if _OF_CLASS.search(words) and len(parts) > 3 and parts[3] in CHOSEN:
+                words += f"; {taken(parts[3])}"
             return str(ConfigError(key, value, words))
     return words
+
+
+def _innermost(message: str) -> str:
+    """Of types within types the innermost says what is wrong; of several each what it expects."""
+    tried = dedent(message.rpartition("Errors:\n")[2].partition("Given value type:")[0])
+    first, *others = tried.strip().removeprefix("- ").split("\n- ")
+    reason = first.rpartition('":\n')[2]
+    if reason == first and first.startswith("Expected"):
+        reason = " or ".join(other.partition(". Got value")[0] for other in (first, *others))
+        reason = reason.replace(" or Expected a", " or").replace("NoneType", "null")
+    words = (
+        _CLASS.sub(r"\1", reason).partition(". Got value")[0].replace("a typing.Literal", "one of ")
+    )
+    return shorten(words, _MOST, placeholder="...")
 
 
 def _runs_through(path: list[str], parts: list[str]) -> bool:

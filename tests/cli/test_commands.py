@@ -20,7 +20,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from pyarrow import parquet
 
 from harness.__main__ import run as run_module
-from harness.cli import main
 from harness.evaluation.experiment import OutlierExperiment
 from tests.tiny import save_tiny
 
@@ -35,10 +34,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
-        try:
-            status = main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
+        with pytest.raises(SystemExit) as stop:
+            run_module()
+        status = int(stop.value.code or 0)
         out, err = capfd.readouterr()
         return status, out, without_stages(err)
 
@@ -306,9 +304,9 @@ BAD = [
     (["--model.variants.zeroed.scope.include=[no*]"], "model.variants.zeroed.scope.include='no*'"),
     (["--model.variants.new.patch=no.safetensors"], "model.variants.new.patch='no.safetensors'"),
     (["--model.nothing=1"], "model.nothing='1': no such key; --help lists"),
-    (["--model.dtype=float8"], "model.dtype='float8': must be one of auto, float32"),
-    (["--model.resamples=0"], "model.resamples='0': must be a whole number from 1"),
-    (["--model.confidence=1"], "model.confidence='1': must be a number above 0 and"),
+    (["--model.dtype=float8"], "model.dtype='float8': Expected one of ['auto', 'float32'"),
+    (["--model.resamples=0"], "model.resamples='0': Not of type PositiveInt"),
+    (["--model.confidence=1"], "model.confidence='1': Not of type OpenUnitInterval"),
     (["--data.batch_size=0"], "data.batch_size=0: give a whole number from 1 on"),
     (["--data.max_length=65"], "data.max_length=65: beyond the 64 positions"),
     (["--data.max_length=32", "--data.stride=33"], "data.stride=33: above data.max_length=32"),
@@ -318,15 +316,18 @@ BAD = [
     (["--model.pretrained=./nowhere"], "model.pretrained='./nowhere': no such folder"),
     (["--model.tokenizer=./nowhere"], "model.tokenizer='./nowhere': no such folder"),
     (["--run.name=a/b"], "run.name='a/b': must be the name of one folder"),
-    (["--model.confidence=x"], "model.confidence='x': must be a number above 0 and below 1"),
-    (["--model.training.learning_rate=x"], "training.learning_rate='x': must be a number above 0"),
-    (["--model.training.weight_decay=-1"], "training.weight_decay='-1': must be a number from 0"),
+    (["--model.confidence=x"], "model.confidence='x': Not of type OpenUnitInterval"),
+    (["--model.training.learning_rate=x"], "training.learning_rate='x': Not of type PositiveFloat"),
+    (
+        ["--model.training.weight_decay=-1"],
+        "training.weight_decay='-1': Not of type NonNegativeFloat",
+    ),
     (["--model.variants.new=3"], "model.variants.new='3': must be a mapping"),
     (["--model.variants.zeroed.scope=3"], "model.variants.zeroed.scope='3': must be a mapping"),
-    (["--data.max_length=x"], "data.max_length='x': must be a whole number, or null"),
-    (["--data.splits={fit: 3}"], "data.splits.fit=3: must be text, in quotes"),
+    (["--data.max_length=x"], "data.max_length='x': Expected a int or null"),
+    (["--data.splits={fit: 3}"], "data.splits.fit=3: Expected a str"),
     (["--model=x"], "model='x': has keys below it; did you mean --model.pretrained x?"),
-    (["-c", "null.yaml"], "model=None: must be a mapping of pretrained, revision, dtype,"),
+    (["-c", "null.yaml"], "model=None: must be a mapping"),
     (["-c", "three.yaml"], "activations.sites=[1, 2]: must be a mapping of types, include, "),
     (["--activations.sites={bogus: 1}"], "activations.sites.bogus=1: no such key; --help lists"),
     (["-c", "bogus.yaml"], "model.bogus=1: no such key; --help lists the keys"),
@@ -563,7 +564,7 @@ def test_ctrl_c_while_the_libraries_are_imported(
     [
         ("- a\n- b\n", "must hold a mapping"),
         ("model: {a: [", "while parsing"),
-        ("model:\n  variants:\n    a: {}\n    a: {}\n", "says model.variants.a twice"),
+        ("model:\n  variants:\n    a: {}\n    a: {}\n", "says a twice"),
     ],
 )
 def test_a_wrong_file_is_named(run: Run, tmp_path: Path, text: str, says: str) -> None:
@@ -736,7 +737,10 @@ def test_prompts_may_be_there_for_nothing(run: Run, tiny: list[str]) -> None:
 
 
 BAD_TEXTS = [
-    (["--model.generation.max_new_tokens=0"], "model.generation.max_new_tokens='0': must be"),
+    (
+        ["--model.generation.max_new_tokens=0"],
+        "model.generation.max_new_tokens='0': Not of type PositiveInt",
+    ),
     (["--data.prompts=[]"], "data.prompts=[]: holds no prompts; give texts to continue"),
     (["--data.prompts=null"], "data.prompts=None: model.generation asks for texts; give a list"),
     (["--data.prompts=nowhere.txt"], "nowhere.txt': no such file; give txt, jsonl, csv or"),
@@ -779,7 +783,7 @@ BAD_TEXTS = [
     (["--model.generation.temperature=-1"], "model.generation.temperature=-1.0: must be above 0"),
     (
         ["--model.generation.temperature=abc"],
-        "model.generation.temperature='abc': must be a number, or null",
+        "model.generation.temperature='abc': Expected a float or null",
     ),
     (
         ["--model.generation.temperature=0"],
@@ -799,16 +803,16 @@ BAD_TEXTS = [
     ),
     (
         ["--model.generation.metrics=[1]"],
-        "model.generation.metrics=1: must be text, in quotes",
+        "model.generation.metrics='[1]': Expected a str",
     ),
-    (["--model.generation={temperature: x}"], "model.generation.temperature='x': must be a number"),
+    (["--model.generation={temperature: x}"], "model.generation.temperature='x': Expected a float"),
     (
         ["--model.generation=x"],
         "model.generation='x': must be a mapping of max_new_tokens,",
     ),
     (["--model.generation.top_p=1.5"], "model.generation.top_p=1.5: must be from 0 to 1"),
     (["--model.generation.top_k=-1"], "model.generation.top_k=-1: must be from 0 on"),
-    (["--model.generation.seed=-1"], "model.generation.seed='-1': must be"),
+    (["--model.generation.seed=-1"], "model.generation.seed='-1': Not of type NonNegativeInt"),
     (["--model.generation.nonsense=1"], "model.generation.nonsense='1': no such key"),
     (["--activations.sites.types=[Bogus]"], "activations.sites.types='Bogus': matches no class"),
     (
@@ -817,7 +821,7 @@ BAD_TEXTS = [
     ),
     (["--activations.sites.include=[no*]"], "activations.sites.include='no*'"),
     (["--activations.threshold=-1"], "activations.threshold=-1.0: must be a positive"),
-    (["--activations.every_n_steps=0"], "activations.every_n_steps='0': must be"),
+    (["--activations.every_n_steps=0"], "activations.every_n_steps='0': Not of type PositiveInt"),
 ]
 
 
@@ -923,7 +927,7 @@ def test_splits_of_nothing_are_refused(run: Run, tiny: list[str]) -> None:
     Path("null.yaml").write_text("data: {splits: null}\n")
     status, _, err = run("validate", *tiny, "-c", "null.yaml")
     assert status == 2
-    assert "refused: data.splits=None: must be a mapping" in err
+    assert "refused: data.splits=None: must be dict[str, str], not null" in err
 
 
 def test_a_share_of_the_batches_and_what_was_left_out_are_in_the_results(

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 
 import pytest
 from jsonargparse import ArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser
 
-from harness.cli.commands import DEFAULTS, HarnessCLI, Parser
-from harness.cli.keys import (
-    GROUPS,
-    Key,
-    class_arguments,
-    class_named,
-    class_names,
-    find_key,
-    known_keys,
-)
+from harness.cli.commands import DEFAULTS, HarnessCLI
+from harness.cli.keys import CHOSEN, GROUPS, choices, class_named, find_key, known_keys, taken
 from harness.cli.page import PAGE
 from harness.errors import ConfigError
 from harness.evaluation.training import Training
@@ -27,28 +19,27 @@ from harness.writing.settings import Generation
 
 
 @pytest.fixture(scope="module")
-def parser() -> Parser:
+def parser() -> LightningArgumentParser:
     """The parser of one command."""
     cli = HarnessCLI.__new__(HarnessCLI)
-    made = Parser(parser_mode="harness")
+    made = LightningArgumentParser(parser_mode="harness")
     cli.add_core_arguments_to_parser(made)
     cli.add_arguments_to_parser(made)
     return made
 
 
-def dotted(keys: Mapping[str, Key], prefix: str = "") -> Iterator[str]:
-    for name, key in keys.items():
-        yield f"{prefix}{name}"
-        yield from dotted(key.below, f"{prefix}{name}.")
-
-
-def test_the_keys_are_those_of_the_parser(parser: Parser) -> None:
+def test_the_keys_are_those_of_the_parser(parser: LightningArgumentParser) -> None:
     has = {action.dest for action in parser._actions}
     has = {dest for dest in has if dest.partition(".")[0] in GROUPS and "help" not in dest}
-    has -= {"data.source"}
-    read = {key for group in GROUPS for key in dotted(known_keys().at(group).below, f"{group}.")}
-    settings = ("model.variants.", "model.generation.", "model.training.", "data.splits.")
-    assert {key for key in read if not key.startswith(settings)} | set(GROUPS) == has | set(GROUPS)
+    has -= {*GROUPS, "data.source", "model.activations", "activations.sites"}
+    inner = ("model.variants.*", "model.generation", "model.training")
+    read = {
+        f"{above}.{name}"
+        for above, names in known_keys().items()
+        for name in names
+        if above and not above.startswith(inner)
+    }
+    assert read - {"activations.sites"} == has
 
 
 @pytest.mark.parametrize(
@@ -64,16 +55,15 @@ def test_settings_within_a_group_have_the_keys_of_their_class(key: str, settings
     parser = ArgumentParser()
     parser.add_class_arguments(settings)
     tops = {action.dest.partition(".")[0] for action in parser._actions} - {"help"}
-    assert set(find_key(key, None).below) == tops
+    assert set(find_key(key, {})[1]) == tops
 
 
 def test_the_classes_are_those_that_there_are() -> None:
     for kind, base in (("criterion", Criterion), ("edit", Edit)):
         own = [c for c in base.__subclasses__() if c.__module__.startswith("harness.")]
-        assert class_names(kind) == sorted(cls.__name__ for cls in own)
-        for cls in own:
-            fields = {field.name for field in dataclasses.fields(cls)}
-            assert set(class_arguments(kind, cls.__name__)) == fields
+        fields = {cls.__name__: [field.name for field in dataclasses.fields(cls)] for cls in own}
+        assert choices(kind) == fields
+    assert taken("edit") == "Zero takes none, Epsilon takes value, Clip takes none"
 
 
 @pytest.mark.parametrize(
@@ -135,20 +125,7 @@ def test_whatever_stands_below_a_key_with_a_value_of_its_own_is_left_alone(key: 
     find_key(key, "x")
 
 
-def test_without_sources_every_key_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreadable(file: object) -> None:
-        raise OSError
-
-    monkeypatch.setattr("harness.cli.keys._parsed", unreadable)
-    known_keys.cache_clear()
-    try:
-        find_key("model.nothing", "x")
-    finally:
-        monkeypatch.undo()
-        known_keys.cache_clear()
-
-
-def test_the_first_page_tells_the_defaults(parser: Parser) -> None:
+def test_the_first_page_tells_the_defaults(parser: LightningArgumentParser) -> None:
     defaults = parser.get_defaults()
     for key, shown in {
         "model.pretrained": "demo",
@@ -164,6 +141,6 @@ def test_the_first_page_tells_the_defaults(parser: Parser) -> None:
         assert ("null" if value is None else str(value)) == shown
         part = PAGE.partition(f"--{key}")[2].partition("\n")[0]
         assert f"({shown}" in part, key
-    for kind in ("criterion", "edit"):
-        assert all(name in PAGE for name in class_names(kind))
+    for kind in CHOSEN:
+        assert all(name in PAGE for name in choices(kind))
     assert defaults["trainer.devices"] == 1

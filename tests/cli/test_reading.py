@@ -84,7 +84,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         "empty.yaml": (b"", "must hold a mapping"),
         "twice.yaml": (
             b"model:\n  variants:\n    a: {}\n    a: {}\n",
-            "says model.variants.a twice",
+            "says a twice",
         ),
     }
     for name, (content, says) in files.items():
