@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,28 +30,13 @@ _GRAMS = range(LONGEST)
 _UNIQUE = range(LONGEST, 2 * LONGEST)
 _LOOPS = 2 * LONGEST
 
+Repetition = tuple[int, ...]
+"""The C counts of one continuation."""
+
 Counts = npt.NDArray[np.int64]
+"""Those of several, [C, ..., P]."""
+
 _Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Repetition:
-    """What is counted of one continuation.
-
-    Attributes:
-        tokens: Its length.
-        unique: Number of different n-grams in it, for n = 1 to 4.
-        loops: Whether it ends in a loop, see ``ends_in_loop``.
-    """
-
-    tokens: int
-    unique: tuple[int, ...]
-    loops: bool
-
-    @property
-    def ngrams(self) -> tuple[int, ...]:
-        """Number of n-grams in it, for n = 1 to 4: T - n + 1, or none."""
-        return tuple(max(0, self.tokens - n) for n in range(LONGEST))
 
 
 def repetition(ids: Sequence[int]) -> Repetition:
@@ -60,11 +44,14 @@ def repetition(ids: Sequence[int]) -> Repetition:
 
     Args:
         ids: Token ids of the continuation.
+
+    Returns:
+        Its n-grams for n = 1 to 4, how many of each are different, and whether it ends in a loop.
     """
     shifted = [ids[n:] for n in range(LONGEST)]
     # The shortest of the shifted copies ends the n-grams, so none is longer than the text.
-    unique = tuple(len(set(zip(*shifted[:n], strict=False))) for n in range(1, LONGEST + 1))
-    return Repetition(len(ids), unique, ends_in_loop(ids))
+    unique = (len(set(zip(*shifted[:n], strict=False))) for n in range(1, LONGEST + 1))
+    return (*map(len, shifted), *unique, ends_in_loop(ids))
 
 
 def ends_in_loop(ids: Sequence[int]) -> bool:
@@ -96,8 +83,7 @@ def counts_of(records: Iterable[Repetition]) -> Counts:
     Returns:
         Matrix of counts, int64 [C, P]: n-grams for n = 1 to 4, different ones, whether it loops.
     """
-    columns = [(*record.ngrams, *record.unique, record.loops) for record in records]
-    counts = np.array(columns, dtype=np.int64).reshape(-1, _LOOPS + 1)
+    counts = np.array(list(records), dtype=np.int64).reshape(-1, _LOOPS + 1)
     return np.ascontiguousarray(counts.T)
 
 
