@@ -1,7 +1,7 @@
 """The command line: what it says at once, what it refuses, and the runs that it starts.
 
-Only `commands`, `paths` and `lightning_keys` import the heavy libraries, once the rest found
-nothing to refuse.
+Only `commands`, and what it needs beside, imports the heavy libraries, once the rest found nothing
+to refuse.
 """
 
 from harness.cli.front import main

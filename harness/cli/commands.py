@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +51,10 @@ class HarnessCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Commands, and the arguments of the trainer's method that are not options."""
-        given = {"model", "dataloaders", "datamodule", "weights_only"}
-        unused = {"verbose", "ckpt_path"}
+        own = {"weights_only", "verbose", "return_predictions"}
         return {
-            "fit": given | {"train_dataloaders", "val_dataloaders"},
-            "validate": given | unused,
-            "test": given | unused,
-            "predict": given | unused | {"return_predictions"},
+            name: given | own | (set() if name == "fit" else {"ckpt_path"})
+            for name, given in LightningCLI.subcommands().items()
         }
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -100,21 +96,20 @@ class HarnessCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer; what it refuses is refused as any other input."""
-        own = self._get(self.config_init, "trainer").callbacks
-        own = own if isinstance(own, list) else [own]
-        chosen = any(isinstance(callback, ProgressBar) for callback in own)
-        if self._get(self.config_init, "trainer").plugins is None:
+        asked, trains = self._get(self.config_init, "trainer"), self.subcommand == "fit"
+        own = asked.callbacks if isinstance(asked.callbacks, list) else [asked.callbacks]
+        ours: list[Callback] = [HuggingFaceCheckpoint(self.recorder)] if trains else []
+        shown = asked.enable_progress_bar is not False and not asked.barebones
+        if shown and not any(isinstance(callback, ProgressBar) for callback in own):
+            ours.append(TrainingProgress() if trains else EvaluationProgress())
+        self.trainer_defaults["callbacks"] = ours
+        if asked.plugins is None:
             # What launchers of several processes leave in the environment concerns no single one.
             kwargs["plugins"] = LightningEnvironment()
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise self._refused_by_trainer(error) from error
-        if not chosen:  # ours in the place of Lightning's; where there is none, there stays none
-            bar = TrainingProgress if self.subcommand == "fit" else EvaluationProgress
-            callbacks = _callbacks(trainer)
-            callbacks[:] = [bar() if isinstance(c, ProgressBar) else c for c in callbacks]
-        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Gives the recorder what only the command line knows."""
@@ -135,27 +130,13 @@ class HarnessCLI(LightningCLI):
         """Generates; what was written is kept by the experiment, not returned."""
         self.trainer.predict(model, return_predictions=False, **kwargs)
 
-    def before_fit(self) -> None:
-        """Training saves its checkpoints in the layout of Hugging Face too."""
-        _callbacks(self.trainer).append(HuggingFaceCheckpoint(self.recorder))
-
     def _run_subcommand(self, subcommand: str) -> None:
-        """Runs a command, and shows what was found, also where it could not be written."""
-        try:
-            with self._interruptible():
-                super()._run_subcommand(subcommand)
-        finally:
-            if self.recorder.results is not None:
-                report.show(self.recorder.results)
-        report.show_side_by_side(self.recorder.rows, most=3 if subcommand == "predict" else 2)
-        if self._folder is not None:
-            report.show_next_steps(self._folder, subcommand)
+        """Runs a command and shows what was found, also where it could not be written.
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Gives signals, and memory or disk that ran out, their status and a word to the user."""
+        Signals, and memory or disk that ran out, get their status and a word to the user.
+        """
         try:
-            yield
+            super()._run_subcommand(subcommand)
         except ConfigError:
             raise
         except SystemExit as stop:
@@ -171,6 +152,12 @@ class HarnessCLI(LightningCLI):
             if line is None:
                 raise
             raise SystemExit(stopped(line)) from error
+        finally:
+            if self.recorder.results is not None:
+                report.show(self.recorder.results)
+        report.show_side_by_side(self.recorder.rows, most=3 if subcommand == "predict" else 2)
+        if self._folder is not None:
+            report.show_next_steps(self._folder, subcommand)
 
     @property
     def recorder(self) -> RunRecorder:
@@ -203,12 +190,12 @@ def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
         SystemExit: With status 130 or 143 when a signal ends the run, 1 where memory or disk ran
             out.
     """
+    shared = {"parser_mode": "harness", "exit_on_error": False}
     described = {
-        name: {
+        name: shared
+        | {
             "usage": f"python -m harness {name} [--KEY VALUE ...] [-c FILE ...]",
             "description": ABOUT.format(says=says),
-            "parser_mode": "harness",
-            "exit_on_error": False,
         }
         for name, says in COMMANDS.items()
     }
@@ -217,7 +204,7 @@ def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
             given,
             save_config_callback=None,
             seed_everything_default=42,
-            parser_kwargs=described | {"parser_mode": "harness", "exit_on_error": False},
+            parser_kwargs=described | shared,
             args=list(argv),
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -225,8 +212,3 @@ def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
     except ArgumentError as error:
         return refused(refusal(str(error), given))
     return 0
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return callbacks

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from harness.cli.keys import CHOSEN, choices, class_named, find_key, nearest, split_key, taken
-from harness.cli.reading import SUFFIXES, flatten, load, load_file
+from harness.cli.reading import SUFFIXES, load, load_file
 from harness.errors import ConfigError
 
 # What a lone value of a group is most likely meant for.
@@ -30,51 +30,55 @@ def values_given(argv: Sequence[str]) -> Given:
     Raises:
         ConfigError: For a file that is no configuration.
     """
-    for position, item in enumerate(argv):
-        key, equals, value = item.partition("=")
-        if not equals and position + 1 < len(argv):
-            value = argv[position + 1]
+    for _, key, value in _pairs(argv):
         if key in ("-c", "--config"):
             if value.startswith("{"):
-                yield from _within("", value, Path())
+                yield from values_in("", value)
             elif value:
-                yield from _within("", load_file(Path(value), "config"), Path(value).parent)
+                yield from values_in("", load_file(Path(value), "config"), Path(value).parent)
         elif key.startswith("--"):
             path = key[2:].replace(".init_args", "").removesuffix(".class_path")
-            yield from _within(path, value, Path())
+            yield from values_in(path, value)
 
 
-def _within(key: str, value: Any, folder: Path) -> Given:
-    """A value, and what is in it: in a mapping, or in the file that it names."""
+def values_in(key: str, value: Any, folder: Path = Path()) -> Given:
+    """Yields a value, and what is in it: in a mapping, or in the file that it names.
+
+    Args:
+        key: Its dotted key, without class_path and init_args; empty for a whole configuration.
+        value: As text where it stands on the command line, else as YAML reads it.
+        folder: Where the files lie that are named in it.
+    """
     inner = value
     if isinstance(value, str):
-        if key:
-            yield key, value
         if value.startswith("{"):
             with suppress(yaml.YAMLError):
                 inner = load(value)
         elif value.endswith(SUFFIXES) and find_key(key, value)[1]:
             inner = load_file(folder / value, key)
-    if isinstance(inner, Mapping):
-        for path, part in flatten(inner, key):
-            yield from _within(path, part, folder)
-    elif not isinstance(value, str):
+    if key and not isinstance(value, Mapping):
         yield key, value
+    for name, part in inner.items() if isinstance(inner, Mapping) else ():
+        hidden = name in ("class_path", "init_args")
+        yield from values_in(key if hidden else f"{key}.{name}".lstrip("."), part, folder)
 
 
 def spelt(argv: Sequence[str]) -> list[str]:
     """The command line with the names of a variant's classes as they are written."""
     found = list(argv)
-    for position, item in enumerate(argv):
-        key, equals, value = item.partition("=")
+    for place, key, value in _pairs(argv):
         kind = key.removesuffix(".class_path").rpartition(".")[2]
-        if kind not in CHOSEN or not key.startswith("--model.variants."):
-            continue
-        if equals:
-            found[position] = f"{key}={class_named(kind, value)}"
-        elif position + 1 < len(argv):
-            found[position + 1] = class_named(kind, argv[position + 1])
+        if kind in CHOSEN and key.startswith("--model.variants."):
+            found[place] = found[place].removesuffix(value) + class_named(kind, value)
     return found
+
+
+def _pairs(argv: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Where a value stands in a command line, its key, and the value."""
+    for place, item in enumerate(argv):
+        key, equals, value = item.partition("=")
+        is_next = not equals and place + 1 < len(argv)
+        yield (place + 1, key, argv[place + 1]) if is_next else (place, key, value)
 
 
 def check_given(given: Sequence[tuple[str, Any]]) -> None:
@@ -123,9 +127,6 @@ def _check_choice(key: str, value: object, parts: Sequence[str], chosen: object)
     word = str(value)
     if "." in word or word.startswith("{") or class_named(kind, word) in (*names, "null", "None"):
         return
-    near = nearest(word, dict(zip(names, names, strict=True))) if word else ""
-    for other in CHOSEN:
-        if (meant := class_named(other, word)) in choices(other):
-            near = f"; {meant} is for {other}"
+    near = nearest(word, {name: name for name in names}) if word else ""
     reason = f"no such class; accepted: {', '.join(names)}, or the import path of a class{near}"
     raise ConfigError(key, value, reason)

@@ -37,7 +37,6 @@ _CLASSES = {
     "activations.sites": ("harness/probes/sites.py", "Sites"),
     "trainer": ("lightning/pytorch/trainer/trainer.py", "Trainer"),
 }
-_LINKED = {"model": "activations", "data": "source"}
 _SINGLE = {"seed_everything": "bool | int"} | dict.fromkeys(
     ("ckpt_path", "config", "print_config", "help"), "str | None"
 )
@@ -48,8 +47,8 @@ def known_keys() -> Mapping[str, Arguments]:
     """The keys below each key, by that key; of those with any names below there is none."""
     known = {"": _SINGLE | dict.fromkeys(GROUPS, "a mapping")}
     for above, (path, name) in _CLASSES.items():
-        arguments = _classes(path)[name][1]
-        known[above] = {k: hint for k, hint in arguments.items() if k != _LINKED.get(above)}
+        known[above] = dict(_classes(path)[name][1])
+    del known["model"]["activations"], known["data"]["source"]  # linked
     return known
 
 

@@ -10,12 +10,7 @@ from jsonargparse import Namespace
 from harness.errors import ConfigError
 
 _LARGEST_SEED = 2**32 - 1
-_LIMITS = {
-    "fit": "limit_train_batches",
-    "validate": "limit_val_batches",
-    "test": "limit_test_batches",
-    "predict": "limit_predict_batches",
-}
+_SPLITS = {"fit": "train", "validate": "val"}  # as the trainer calls them
 _FULL = (None, 32, "32", "32-true")
 
 
@@ -34,13 +29,14 @@ def check_run(command: str, config: Namespace) -> None:
     if not isinstance(seed, bool) and not 0 <= seed <= _LARGEST_SEED:
         reason = f"must be a whole number from 0 to {_LARGEST_SEED}, or true or false"
         raise ConfigError("seed_everything", seed, reason)
-    limit = trainer[_LIMITS[command]]
-    if limit is not None and not limit:
-        reason = "nothing would be done; leave it out for everything"
-        raise ConfigError(f"trainer.{_LIMITS[command]}", 0, reason)
-    if limit is not None and (limit < 0 or (isinstance(limit, float) and limit > 1)):
-        reason = "must be a whole number of batches from 1 on, or a share of them above 0 up to 1.0"
-        raise ConfigError(f"trainer.{_LIMITS[command]}", limit, reason)
+    limited = f"limit_{_SPLITS.get(command, command)}_batches"
+    limit = trainer[limited]
+    if limit is not None and not (0 < limit <= 1 or (isinstance(limit, int) and limit > 1)):
+        reason = (
+            "must be a whole number of batches from 1 on, or a share of them above 0 up to 1.0; "
+            "leave it out for everything"
+        )
+        raise ConfigError(f"trainer.{limited}", limit, reason)
     if command == "fit":
         _check_fit(config)
     elif trainer.precision not in _FULL:
@@ -53,18 +49,17 @@ def _check_processes(trainer: Namespace) -> None:
     if trainer.devices == "auto":
         trainer.devices = 1
     for name in ("devices", "num_nodes"):
-        if _count(trainer[name]) != 1:
+        if not _is_one(trainer[name]):
             reason = "results are exact for one process alone, on one device; leave it out"
             raise ConfigError(f"trainer.{name}", trainer[name], reason)
 
 
-def _count(devices: list[int] | str | int) -> int:
-    """How many devices are asked for; -1 stands for all that there are."""
-    if isinstance(devices, str) and "," in devices:  # indices, as in `0,` and `0,1`
-        return len([index for index in devices.split(",") if index.strip()])
-    if isinstance(devices, list):
-        return len(devices)
-    return int(devices) if str(devices).strip().lstrip("-").isdigit() else 1
+def _is_one(devices: list[int] | str | int) -> bool:
+    """Whether one device is asked for, by number or by index, as in `0,`; -1 stands for all."""
+    text = str(devices).strip("[] ")
+    if isinstance(devices, list) or "," in text:
+        return len([index for index in text.split(",") if index.strip()]) == 1
+    return not text.lstrip("-").isdigit() or int(text) == 1
 
 
 def _check_fit(config: Namespace) -> None:

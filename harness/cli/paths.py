@@ -29,8 +29,7 @@ def make_absolute(config: Namespace) -> None:
     if config["data.prompts"] != OPENINGS:
         config["data.prompts"] = absolute(config["data.prompts"])
     for variant in (config.model.variants or {}).values():
-        if variant is not None:
-            variant["patch"] = absolute(variant["patch"])
+        variant["patch"] = absolute(variant["patch"])
     if config.model.generation is not None:
         metrics = config.model.generation.metrics
         config.model.generation.metrics = [absolute(metric) for metric in metrics]

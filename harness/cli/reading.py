@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +111,6 @@ def load_file(path: Path, key: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise refused("must hold a mapping, such as `model: ...`")
     return tree
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields dotted keys and their values without class_path and init_args."""
-    for key, value in tree.items():
-        hidden = key in ("class_path", "init_args")
-        path = prefix if hidden else f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Mapping):
-            yield from flatten(value, path)
-        else:
-            yield path, value
 
 
 def _read(text: str) -> Any:

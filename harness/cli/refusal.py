@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from textwrap import dedent, shorten
 from typing import Any
 
+from harness.cli.given import values_in
 from harness.cli.keys import CHOSEN, GROUPS, split_key, taken
-from harness.cli.reading import flatten
 from harness.errors import ConfigError
 
 _NAMED = re.compile(r"""(?:Parser key|Option) ['"]([^'"]+)""")
@@ -77,7 +77,7 @@ def in_full(raised: BaseException | None, variants: Mapping[str, Any]) -> Config
         return in_full(raised.__cause__, variants) if raised else None
     if raised.key.partition(".")[0] in GROUPS:
         return raised
-    for key, value in flatten(variants, "model.variants"):
+    for key, value in values_in("model.variants", variants):
         if key.endswith(f".{raised.key}") and repr(value) == repr(raised.value):
             return ConfigError(key, value, raised.reason)
     return raised

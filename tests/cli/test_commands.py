@@ -337,7 +337,7 @@ BAD = [
     (["-c", "no.yaml"], "no.yaml': no such file"),
     (["--seed_everything=-1"], "seed_everything=-1: must be a whole number from 0 to 4294967295"),
     (["--seed_everything=4294967296"], "seed_everything=4294967296: must be a whole number from 0"),
-    (["--trainer.limit_val_batches=0"], "limit_val_batches=0: nothing would be done; leave it out"),
+    (["--trainer.limit_val_batches=0"], "limit_val_batches=0: must be a whole number of batches"),
     (
         ["--trainer.precision=16-true"],
         "trainer.precision='16-true': the precision of an evaluation",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cli.given import values_given
-from harness.cli.reading import flatten
+from harness.cli.given import values_given, values_in
 from harness.cli.refusal import in_full, refusal
 from harness.errors import ConfigError
 
@@ -36,7 +35,7 @@ def test_names_the_variant_that_jsonargparse_leaves_out() -> None:
 def test_finds_the_key_in_a_file_too() -> None:
     criterion = {"class_path": "mine.Own", "init_args": {"depth": "abc"}}
     tree = {"model": {"variants": {"a.b": {"criterion": criterion}, "c": {"edit": "Zero"}}}}
-    assert refusal(NESTED, list(flatten(tree))) == f"model.variants.a.b.criterion.{SAID}"
+    assert refusal(NESTED, list(values_in("", tree))) == f"model.variants.a.b.criterion.{SAID}"
 
 
 def test_of_several_keys_it_is_the_one_with_the_value() -> None:
