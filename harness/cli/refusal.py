@@ -47,14 +47,13 @@ def _innermost(message: str) -> str:
     """Of types within types the innermost says what is wrong; of several each what it expects."""
     tried = dedent(message.rpartition("Errors:\n")[2].partition("Given value type:")[0])
     first, *others = tried.strip().removeprefix("- ").split("\n- ")
-    reason = first.rpartition('":\n')[2]
+    reason = first.rpartition(":\n")[2]
     if reason == first and first.startswith("Expected"):
         reason = " or ".join(other.partition(". Got value")[0] for other in (first, *others))
         reason = reason.replace(" or Expected a", " or").replace("NoneType", "null")
-    words = (
-        _CLASS.sub(r"\1", reason).partition(". Got value")[0].replace("a typing.Literal", "one of ")
-    )
-    return shorten(words, _MOST, placeholder="...")
+    reason = _CLASS.sub(r"\1", reason).partition(". Got value")[0]
+    reason = re.sub(r"(a )?typing\.Literal", "one of ", reason)
+    return shorten(reason, _MOST, placeholder="...")
 
 
 def _runs_through(path: list[str], parts: list[str]) -> bool:

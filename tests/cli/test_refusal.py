@@ -90,8 +90,7 @@ TRIED = """Parser key "{key}":
         (
             "model.variants.x.edit.value",
             "Problem with given class_path 'Zero':\n        Option 'value' is not accepted",
-            "Problem with given class_path 'Zero': Option 'value' is not accepted; Zero takes "
-            "none, Epsilon takes value, Clip takes none",
+            "Option 'value' is not accepted; Zero takes none, Epsilon takes value, Clip takes none",
         ),
     ],
 )
