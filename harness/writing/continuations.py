@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,11 +61,9 @@ def degeneration_intervals(counts: Counts, confidence: float = 0.95) -> dict[str
         Intervals by figure. Without ends where there are fewer than two prompts or all tell the
         same, or where without one of them nothing of what is counted is left.
     """
-
-    def figures(prompts: _Units) -> _Array:
-        return _figures(counts[:, prompts])
-
-    return _intervals(FIGURES, figures, _tokens(counts), (0.0, 1.0), confidence)
+    return _intervals(
+        FIGURES, lambda prompts: _figures(counts[:, prompts]), counts[0], (0.0, 1.0), confidence
+    )
 
 
 def degeneration_differences(
@@ -92,7 +91,7 @@ def degeneration_differences(
     def differences(prompts: _Units) -> _Array:
         return _figures(variant[:, prompts]) - _figures(original[:, prompts])
 
-    tokens = _tokens(variant) + _tokens(original)
+    tokens = variant[0] + original[0]  # their 1-grams
     return _intervals(FIGURES, differences, tokens, (-1.0, 1.0), confidence)
 
 
@@ -169,20 +168,18 @@ def _figures(counts: Counts) -> _Array:
     return np.stack([figure(counts) for figure in FIGURES.values()])
 
 
-def _tokens(counts: Counts) -> _Array:
-    """Tokens of each continuation, [P]: its 1-grams."""
-    tokens: _Array = counts[0].astype(np.float64)
-    return tokens
-
-
 def _intervals(
     names: Iterable[str],
     statistic: Callable[[_Units], _Array],
-    tokens: _Array,
+    tokens: npt.NDArray[Any],
     limits: tuple[float, float],
     confidence: float,
 ) -> dict[str, Interval]:
-    """Returns the interval of each figure, F names, that a statistic [F] gives of some prompts."""
+    """Returns the interval of each figure, F names, that a statistic [F] gives of some prompts.
+
+    A prompt weighs as many tokens as were written after it, [P].
+    """
+    weights = tokens.astype(np.float64)
     prompts = np.arange(tokens.size)
     estimates = statistic(prompts)
     without = np.array([statistic(np.delete(prompts, left_out)) for left_out in prompts])
@@ -191,7 +188,7 @@ def _intervals(
         estimate = float(estimates[index])
         bounds: tuple[float, float] | tuple[None, None] = (None, None)
         if prompts.size >= 2 and np.isfinite(without[:, index]).all():
-            spread = jackknife(without[:, index], tokens, confidence, _ROUNDING)
+            spread = jackknife(without[:, index], weights, confidence, _ROUNDING)
             if spread.variance:
                 low, high = np.clip([estimate - spread.below, estimate + spread.above], *limits)
                 bounds = (float(low), float(high))
