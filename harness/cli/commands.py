@@ -76,7 +76,14 @@ class HarnessCLI(LightningCLI):
         assert isinstance(args, list)
         self.argv = args
         self.config = parser.parse_args(args)
-        check_run(self.config.subcommand, self.config[self.config.subcommand])
+        config = self.config[self.config.subcommand]
+        for key, value in self.given.items():
+            # Of a type that takes both, `typing` keeps the order in which any library wrote it
+            # first: a number of batches may come out as a float, which would be a share of them.
+            whole = key.startswith("trainer.") and type(load(str(value))) is int
+            if whole and type(config.get(key)) is float:
+                config[key] = int(config[key])
+        check_run(self.config.subcommand, config)
 
     def before_instantiate_classes(self) -> None:
         """Makes paths absolute, and leaves out the variants that are null."""

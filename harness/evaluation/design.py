@@ -121,10 +121,6 @@ class Design:
         """The variants and controls; floors have no rows of their own in results."""
         return tuple(subject for subject in self.subjects if not subject.is_floor)
 
-    def rounding(self) -> Subject | None:
-        """The floor of the precision; None where the model has no matrix to move entries of."""
-        return next((s for s in self.subjects if s.name == ROUNDING), None)
-
 
 def find_subjects(
     model: nn.Module, variants: Mapping[str, Variant], controls: Mapping[str, int], seed: int

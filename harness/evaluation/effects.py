@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.evaluation.design import Resampling, Subject
+from harness.evaluation.design import NOISE_FLOOR, ROUNDING, Resampling, Subject
 from harness.results import schema
 from harness.results.schema import ORIGINAL
 from harness.scoring.rows import Tally
@@ -65,7 +65,7 @@ def effects(
                 delta_nll_ci95=interval.bounds,
                 p_value=p_value,
                 perplexity_ratio=exp_or_none(interval.estimate),
-                **_divergence(tally),
+                **tally.divergence(),
             ),
             versus_control=_versus_control(changes[subject.name], controls, tokens, resampling),
         )
@@ -88,18 +88,6 @@ def _likelihood(tally: Tally, words: int | None, bytes: int | None) -> schema.Li
     return likelihood([row.nll for row in tally.sorted_rows()], tally.tokens, words, bytes)
 
 
-def _divergence(tally: Tally) -> dict[str, float | None]:
-    finite = tally.kl.nonfinite == 0
-    agreed = sum(row.agree for row in tally.rows)
-    return {
-        "kl_mean": likelihood([row.kl for row in tally.sorted_rows()], tally.tokens).nll,
-        "kl_p50": tally.kl.quantile(0.5) if finite else None,
-        "kl_p99": tally.kl.quantile(0.99) if finite else None,
-        "kl_max": tally.kl.maximum if finite else None,
-        "top1_agreement": agreed / tally.tokens if finite else None,
-    }
-
-
 def _versus_control(
     change: _Array, controls: list[_Array], tokens: _Array, resampling: Resampling
 ) -> schema.VersusControl | None:
@@ -119,34 +107,26 @@ def _versus_control(
     )
 
 
-def noise_floor(base: Tally, again: Tally, rounding: schema.Rounding | None) -> schema.NoiseFloor:
-    """What of a difference is arithmetic.
+def noise_floor(
+    tallies: Mapping[str, Tally], subjects: Sequence[Subject]
+) -> schema.NoiseFloor | None:
+    """What of a difference is arithmetic; None where the original was not scored again.
 
     Args:
-        base: Rows of the original.
-        again: Rows of the original's second scoring, which may cover fewer windows.
-        rounding: What the precision of the weights leaves undecided.
+        tallies: Rows and histograms by name; those of floors may cover fewer windows.
+        subjects: What was measured, floors among it.
     """
-    delta_nll, kl_mean = _differences(base, again)
-    return schema.NoiseFloor(delta_nll, kl_mean, rounding)
-
-
-def rounding(base: Tally, nudged: Tally, entries: int) -> schema.Rounding | None:
-    """What the precision of the weights leaves undecided.
-
-    Args:
-        base: Rows of the original.
-        nudged: Rows of the original with some weights moved to the next number of their type, which
-            may cover fewer windows.
-        entries: Number of weights moved.
-
-    Returns:
-        The figures; None where no such rows are there.
-    """
-    if not nudged.rows:
+    if NOISE_FLOOR not in tallies:
         return None
-    agreement = _divergence(nudged)["top1_agreement"]
-    return schema.Rounding(entries, *_differences(base, nudged), agreement)
+    base = tallies[ORIGINAL]
+    rounding = None
+    for subject in subjects:
+        if subject.name == ROUNDING and subject.edit is not None and ROUNDING in tallies:
+            moved = tallies[ROUNDING]
+            agreement = moved.divergence()["top1_agreement"]
+            differences = _differences(base, moved)
+            rounding = schema.Rounding(subject.edit.entries, *differences, agreement)
+    return schema.NoiseFloor(*_differences(base, tallies[NOISE_FLOOR]), rounding)
 
 
 def _differences(base: Tally, other: Tally) -> tuple[float | None, float | None]:

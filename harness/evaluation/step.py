@@ -102,7 +102,10 @@ class StepResult:
             ValueError: If `to_bytes` has not written that.
         """
         line, _, rest = data.partition(b"\n")
-        header = json.loads(line)
+        try:
+            header = json.loads(line)
+        except ValueError:
+            header = None
         if not isinstance(header, dict) or header.keys() != {"number", "places", "outcomes"}:
             raise ValueError("these bytes are no step")
         due = sum(len(told["places"]) for told in header["outcomes"].values())

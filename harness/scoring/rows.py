@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.scoring.histogram import LogHistogram
 from harness.scoring.tokens import TokenScores
+from harness.statistics.perplexity import likelihood
 
 
 class WindowRow(NamedTuple):
@@ -84,6 +85,18 @@ class Tally:
     def is_finite(self) -> bool:
         """Whether every likelihood is finite."""
         return all(math.isfinite(row.nll) for row in self.rows)
+
+    def divergence(self) -> dict[str, float | None]:
+        """Figures of the divergence from the original, by the names that results give them."""
+        finite = self.kl.nonfinite == 0
+        agreed = sum(row.agree for row in self.rows)
+        return {
+            "kl_mean": likelihood([row.kl for row in self.sorted_rows()], self.tokens).nll,
+            "kl_p50": self.kl.quantile(0.5) if finite else None,
+            "kl_p99": self.kl.quantile(0.99) if finite else None,
+            "kl_max": self.kl.maximum if finite else None,
+            "top1_agreement": agreed / self.tokens if finite else None,
+        }
 
     def sorted_rows(self) -> list[WindowRow]:
         """The rows in the order of the plan, whoever scored them."""

@@ -85,6 +85,7 @@ class Run:
             results = summarise(self.totals, self.design, record)
         for writer in self.writers:
             writer.finish(results, self.totals, self.design)
+        for writer in self.writers:
             writer.close()
         self.set_status("complete")
         self._drop_journal()

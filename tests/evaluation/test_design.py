@@ -37,7 +37,6 @@ def test_controls_follow_their_variant_and_floors_come_last() -> None:
     assert zeroed.edit.entries == first.edit.entries > 0  # type: ignore[union-attr]
     design = Design(ModelRecord("m", None, "M", 1, "float32"), tuple(found))
     assert [subject.name for subject in design.reported] == names[:4]
-    assert design.rounding() is floors[0]
 
 
 def test_a_criterion_that_selects_nothing_has_no_controls() -> None:

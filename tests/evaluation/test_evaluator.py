@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from harness.outliers.patched_weights import PatchedWeights
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -349,7 +348,7 @@ def breaking(model: PreTrainedModel, name: str) -> Subject:
     weight = model.get_parameter(f"model.layers.1.{name}.weight")
     index, old = torch.tensor([5]), weight.detach().flatten()[5:6].clone()
     patch = TensorPatch(f"model.layers.1.{name}.weight", tuple(weight.shape), index, old, old / 0)
-    return Subject("broken", PatchedWeights(Patch((patch,))))
+    return Subject("broken", Patch((patch,)))
 
 
 def test_where_nan_arises_is_noted_once_of_each_model(model: PreTrainedModel) -> None:

@@ -12,7 +12,6 @@ from operator import add
 from pathlib import Path
 
 import pytest
-from harness.outliers.patched_weights import PatchedWeights
 
 from harness.data import Corpus, Unit
 from harness.evaluation.design import NOISE_FLOOR, Design, Resampling, Subject
@@ -28,7 +27,7 @@ from tests.evaluation.test_step import exact, histogram, made_row, scored, writt
 
 NAMES = ["original", "sigma5", "sigma5-control-0", "sigma5-control-1"]
 READING, WINDOWS, PROMPTS = 12, 3, 2
-NOTHING = PatchedWeights(Patch())
+NOTHING = Patch()
 RECORD = RunRecord("mine", 0, "validate", 42, 1, "32-true", 1.0, False, resamples=200)
 
 
@@ -177,7 +176,7 @@ def test_nothing_measured_adds_up_to_nothing(make: Callable[..., Measurement]) -
 def test_adding_up_changes_nothing_in_what_was_measured(make: Callable[..., Measurement]) -> None:
     measurement = make(*made_steps())
     first = measurement.totals()
-    for outcome in first.reading.values():
+    for outcome in first.scored.values():
         outcome.add(outcome)
     assert exact(measurement.totals()) == exact(make(*made_steps()).totals())
 
