@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +20,27 @@ _ROWS_AT_ONCE = 1000
 
 
 class ArrowTable(Table):
-    """Columns with declared types."""
+    """Columns with declared types.
+
+    Args:
+        path: The file or folder; the name of a data set of the hub.
+        schema: Reads which columns there are.
+        batches: Reads one of them, a batch of rows at a time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Callable[[], Schema],
+        batches: Callable[[str], Iterator[RecordBatch]],
+    ) -> None:
+        super().__init__(path)
+        self._schema = schema
+        self._batches = batches
 
     @cached_property
     def _kinds(self) -> dict[str, str]:
-        schema = self._schema()
-        return {field.name: _kind_of_type(field.type) for field in schema}
+        return {field.name: _kind_of_type(field.type) for field in self._schema()}
 
     def kinds(self) -> dict[str, str]:
         """What the schema says."""
@@ -34,71 +48,46 @@ class ArrowTable(Table):
 
     def values(self, column: str | None) -> Iterator[tuple[str, Any]]:
         """Yields the value of each row, None for null."""
-        number = 0
-        for batch in self._batches(column) if column in self._kinds else ():
-            for scalar in batch.column(0):
-                number += 1
-                try:
-                    yield f"row {number}", scalar.as_py()
-                except UnicodeDecodeError:
-                    told = f"row {number}: its {column} is not UTF-8"
-                    raise unreadable(self.path, told) from None
+        if column not in self._kinds:
+            return
+        cells = (cell for batch in self._batches(column) for cell in batch.column(0))
+        for number, cell in enumerate(cells, start=1):
+            try:
+                yield f"row {number}", cell.as_py()
+            except UnicodeDecodeError:
+                told = f"row {number}: its {column} is not UTF-8"
+                raise unreadable(self.path, told) from None
 
     def shows_text(self, column: str | None, value: Any) -> bool:
         """Whether the schema says so, be every value null."""
         return self._kinds.get(column or "") == TEXT or value is not None
 
-    @abstractmethod
-    def _schema(self) -> Schema: ...
 
-    @abstractmethod
-    def _batches(self, column: str | None) -> Iterable[RecordBatch]: ...
+def parquet_table(path: Path) -> ArrowTable:
+    """Makes a table of a Parquet file."""
 
-
-class ParquetTable(ArrowTable):
-    """A Parquet file."""
-
-    def _schema(self) -> Schema:
-        with self._opened() as file:
+    def schema() -> Schema:
+        with _parquet(path) as file:
             return file.schema_arrow
 
-    def _batches(self, column: str | None) -> Iterable[RecordBatch]:
-        with self._opened() as file:
+    def batches(column: str) -> Iterator[RecordBatch]:
+        with _parquet(path) as file:
             yield from file.iter_batches(_ROWS_AT_ONCE, columns=[column])
 
-    @contextmanager
-    def _opened(self) -> Iterator[ParquetFile]:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-
-        with unpacked(self.path) as stream:
-            try:
-                yield ParquetFile(stream)
-            except ArrowException as error:
-                raise unreadable(self.path, f"cannot be read: {_first_line(error)}") from error
+    return ArrowTable(path, schema, batches)
 
 
-class DatasetTable(ArrowTable):
-    """One split of a data set of ``datasets``.
+def dataset_table(path: Path, dataset: Dataset) -> ArrowTable:
+    """Makes a table of one split of a data set of ``datasets``, which is called ``path``."""
 
-    Args:
-        path: What it is called.
-        dataset: The split.
-    """
+    def batches(column: str) -> Iterator[RecordBatch]:
+        rows = dataset.select_columns(column).with_format("arrow")
+        yield from rows.iter(_ROWS_AT_ONCE)
 
-    def __init__(self, path: Path, dataset: Dataset) -> None:
-        super().__init__(path)
-        self._dataset = dataset
-
-    def _schema(self) -> Schema:
-        return self._dataset.features.arrow_schema
-
-    def _batches(self, column: str | None) -> Iterable[RecordBatch]:
-        columns = self._dataset.select_columns(column).with_format("arrow")
-        yield from columns.iter(_ROWS_AT_ONCE)
+    return ArrowTable(path, lambda: dataset.features.arrow_schema, batches)
 
 
-def saved_table(folder: Path) -> DatasetTable:
+def saved_table(folder: Path) -> ArrowTable:
     """Opens one split that ``save_to_disk`` of ``datasets`` wrote, where it lies.
 
     Raises:
@@ -107,9 +96,21 @@ def saved_table(folder: Path) -> DatasetTable:
     from datasets import load_from_disk
 
     try:
-        return DatasetTable(folder, load_from_disk(str(folder.absolute())))
+        return dataset_table(folder, load_from_disk(str(folder.absolute())))
     except Exception as error:  # what a damaged folder makes of ``datasets`` is not foreseeable
         raise unreadable(folder, f"cannot be read: {_first_line(error)}") from error
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[ParquetFile]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    with unpacked(path) as stream:
+        try:
+            yield ParquetFile(stream)
+        except ArrowException as error:
+            raise unreadable(path, f"cannot be read: {_first_line(error)}") from error
 
 
 def _kind_of_type(kind: DataType) -> str:

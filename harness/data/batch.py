@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from harness.data.plan import SENTINEL, PlannedBatch
@@ -35,19 +36,8 @@ class WindowBatch:
     attention_mask: Tensor
     targets: Tensor
 
-    @classmethod
-    def of(cls, ids: Tensor, number: int = 0) -> WindowBatch:
-        """A batch of texts of one length, of which every token but the first is scored.
 
-        Args:
-            ids: Token ids, [B, T + 1] int64; each row is a window and a unit of its own.
-            number: Place in the batch plan.
-        """
-        rows = torch.arange(len(ids)) + number * len(ids)
-        seen = ids[:, :-1]
-        return cls(number, rows, rows, seen, torch.ones_like(seen), ids[:, 1:])
-
-
+@dataclass(eq=False)
 class WindowRows(Dataset[WindowBatch]):
     """Windows by batch: the index is a planned batch, the item its tensors.
 
@@ -59,42 +49,29 @@ class WindowRows(Dataset[WindowBatch]):
         pad_id: The id that fills rows up; masked, so that any will do.
     """
 
-    def __init__(
-        self,
-        tokens: list[Tensor],
-        windows: list[Window],
-        unit_of: list[int],
-        *,
-        bos_id: int | None,
-        pad_id: int = 0,
-    ) -> None:
-        self._tokens = tokens
-        self._windows = windows
-        self._unit_of = unit_of
-        self._bos_id = bos_id
-        self._pad_id = pad_id
+    tokens: list[Tensor]
+    windows: list[Window]
+    unit_of: list[int]
+    bos_id: int | None
+    pad_id: int = 0
 
     def __getitem__(self, batch: PlannedBatch) -> WindowBatch:
         """Makes the tensors of one planned batch."""
         number, indices = batch
         if number == SENTINEL:
-            return self._sentinel()
-        windows = [self._windows[index] for index in indices]
-        shape = (len(windows), max(window.length for window in windows))
-        input_ids = torch.full(shape, self._pad_id, dtype=torch.int64)
-        attention_mask = torch.zeros(shape, dtype=torch.int64)
-        targets = torch.full(shape, IGNORED, dtype=torch.int64)
-        for place, window in enumerate(windows):
-            row = window.row(self._tokens[window.document], self._bos_id)
-            length = window.length
-            input_ids[place, :length] = row[:-1]
-            attention_mask[place, :length] = 1
-            targets[place, length - window.scored : length] = row[len(row) - window.scored :]
-        units = torch.tensor([self._unit_of[index] for index in indices])
-        return WindowBatch(number, torch.tensor(indices), units, input_ids, attention_mask, targets)
-
-    def _sentinel(self) -> WindowBatch:
-        # The one position is not masked: attention over nothing would give NaN.
-        none = torch.tensor([SENTINEL])
-        one = torch.ones(1, 1, dtype=torch.int64)
-        return WindowBatch(SENTINEL, none, none, one * self._pad_id, one, one * IGNORED)
+            # The one position is not masked: attention over nothing would give NaN.
+            none, one = torch.tensor([SENTINEL]), torch.ones(1, 1, dtype=torch.int64)
+            return WindowBatch(SENTINEL, none, none, one * self.pad_id, one, one * IGNORED)
+        windows = [self.windows[index] for index in indices]
+        rows = [window.row(self.tokens[window.document], self.bos_id) for window in windows]
+        targets = [row[1:].clone() for row in rows]
+        for target, window in zip(targets, windows, strict=True):
+            target[: window.length - window.scored] = IGNORED
+        return WindowBatch(
+            number,
+            torch.tensor(indices),
+            torch.tensor([self.unit_of[index] for index in indices]),
+            pad_sequence([row[:-1] for row in rows], True, self.pad_id),
+            pad_sequence([torch.ones_like(row[:-1]) for row in rows], True, 0),
+            pad_sequence(targets, True, IGNORED),
+        )

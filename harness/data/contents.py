@@ -55,8 +55,7 @@ def read_text(path: Path) -> str:
     Raises:
         ConfigError: The file cannot be read or is not UTF-8.
     """
-    with unpacked(path) as stream:
-        return _decoded(path, stream.read(), "of the file").removeprefix(_BOM)
+    return "".join(line for _, line in read_lines(path))
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -70,13 +69,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     with unpacked(path) as stream:
         for number, raw in enumerate(stream, start=1):
-            line = _decoded(path, raw, f"of line {number}")
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                reason = f"not UTF-8 (byte {error.start} of line {number}); convert it first"
+                raise unreadable(path, reason) from None
             yield number, line.removeprefix(_BOM) if number == 1 else line
-
-
-def _decoded(path: Path, raw: bytes, where: str) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        reason = f"not UTF-8 (byte {error.start} {where}); convert it first"
-        raise unreadable(path, reason) from None

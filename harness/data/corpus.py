@@ -13,7 +13,9 @@ from harness.data.batch import WindowRows
 from harness.data.checks import check_vocabulary, padding_id
 from harness.data.documents import Document, Join
 from harness.data.plan import plan_batches
-from harness.data.units import Unit, block_units, document_units
+from harness.data.sources import Reading
+from harness.data.token_source import TokenSource
+from harness.data.units import Unit, make_units
 from harness.data.windows import BosPlace, BosPolicy, Layout, Window
 from harness.errors import ConfigError
 from harness.results import schema
@@ -31,7 +33,6 @@ class Corpus:
     Args:
         windows: The windows; their place in this list is their number everywhere.
         units: Units of resampling; a place in this list is a unit's number everywhere.
-        covered: Whether every token of every document is scored, so that words and bytes count.
         rows: The windows as tensors, by planned batch.
         plan: Batches of window numbers, independent of the number of processes.
         record: What stands in ``results.json``.
@@ -40,7 +41,6 @@ class Corpus:
 
     windows: list[Window]
     units: list[Unit]
-    covered: bool
     rows: WindowRows
     plan: list[list[int]]
     record: schema.DataRecord
@@ -56,10 +56,8 @@ class Corpus:
         return len(batch) * max(self.windows[number].length for number in batch)
 
 
-def resolve_bos(
-    policy: BosPolicy, tokenizer: PreTrainedTokenizerBase, vocabulary: int | None
-) -> tuple[BosPlace, int | None]:
-    """Settles where a BOS stands and which token it is: BOS or, for want of one, EOS.
+def resolve_bos(policy: BosPolicy, source: TokenSource) -> BosPlace:
+    """Settles where a BOS stands: the tokenizer's or, for want of one, its EOS.
 
     ``auto`` is ``window`` for a tokenizer that adds a BOS by itself, as such models expect one in
     every window; else ``start`` if there is a BOS or EOS token; else ``none``.
@@ -68,24 +66,26 @@ def resolve_bos(
         ConfigError: A BOS is asked for, and the tokenizer has neither BOS nor EOS; or the token
             that would be used is none of the model's.
     """
-    token = tokenizer.bos_token_id
-    token = tokenizer.eos_token_id if token is None else token
+    token = _bos_id(source.tokenizer)
     if policy == "none" or (policy == "auto" and token is None):
-        return "none", None
+        return "none"
     if token is None:
         reason = "the tokenizer has neither a BOS nor an EOS token; use none"
         raise ConfigError("data.bos", policy, reason)
-    if vocabulary is not None and token >= vocabulary:
-        reason = f"the token has id {token}, where the model has {vocabulary} tokens; use none"
-        raise ConfigError("data.bos", policy, reason)
+    if source.vocabulary is not None and token >= source.vocabulary:
+        reason = f"the token has id {token}, where the model has {source.vocabulary} tokens"
+        raise ConfigError("data.bos", policy, f"{reason}; use none")
     if policy == "auto":
-        return ("window" if _adds_bos(tokenizer) else "start"), int(token)
-    return policy, int(token)
+        bos = source.tokenizer.bos_token_id
+        adds_bos = bos is not None and source.tokenizer("a")["input_ids"][:1] == [bos]
+        return "window" if adds_bos else "start"
+    return policy
 
 
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+def _bos_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    token: int | None = eos if bos is None else bos
+    return token
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Tensor]:
@@ -97,18 +97,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Tensor]
     Raises:
         ConfigError: The tokenizer fails.
     """
-    encoded = []
+    encoded: list[Tensor] = []
     for first in range(0, len(texts), _TOKENIZED_AT_ONCE):
         some = texts[first : first + _TOKENIZED_AT_ONCE]
         try:
-            ids = _ids(tokenizer, some)
+            encoded += _ids(tokenizer, some)
         except Exception:  # of whatever kind the tokenizer's authors chose
-            ids = [each for text in some for each in _ids_of_one(tokenizer, text)]
-        encoded += [torch.tensor(each, dtype=torch.int32) for each in ids]
+            encoded += [_ids_of_one(tokenizer, text) for text in some]
     return encoded
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Tensor]:
     batch = tokenizer(
         texts,
         add_special_tokens=False,
@@ -116,12 +115,12 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]
         return_token_type_ids=False,
         verbose=False,
     )
-    return batch["input_ids"]  # type: ignore[no-any-return]
+    return [torch.tensor(ids, dtype=torch.int32) for ids in batch["input_ids"]]
 
 
-def _ids_of_one(tokenizer: PreTrainedTokenizerBase, text: str) -> list[list[int]]:
+def _ids_of_one(tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
     try:
-        return _ids(tokenizer, [text])
+        return _ids(tokenizer, [text])[0]
     except Exception as error:
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
         reason = f"fails on the text that begins {text[:40]!r}: {told}"
@@ -130,17 +129,13 @@ def _ids_of_one(tokenizer: PreTrainedTokenizerBase, text: str) -> list[list[int]
 
 def build_corpus(
     documents: list[Document],
-    tokenizer: PreTrainedTokenizerBase,
+    reading: Reading,
+    source: TokenSource,
     layout: Layout,
     *,
-    vocabulary: int | None,
-    bos_id: int | None,
-    batch_size: int,
     join: Join,
+    batch_size: int,
     dataset: str | list[str],
-    split: str,
-    text_column: str | None = None,
-    notes: Sequence[str] = (),
 ) -> Corpus:
     """Tokenizes documents and cuts them into windows.
 
@@ -149,49 +144,41 @@ def build_corpus(
 
     Args:
         documents: What is scored; a single one where ``join`` is ``corpus``.
-        tokenizer: The model's tokenizer.
+        reading: Where the documents come from, for the record.
+        source: The tokenizer, and how many tokens the model has.
         layout: How windows are cut.
-        vocabulary: How many tokens the model has; None where that is not known.
-        bos_id: The token that stands for BOS, where ``layout`` wants one.
-        batch_size: Windows per batch.
         join: What ``documents`` were made by.
+        batch_size: Windows per batch.
         dataset: For the record.
-        split: For the record.
-        text_column: For the record.
-        notes: What was left out of the data set.
 
     Raises:
         ConfigError: Nothing is left to score, or the tokenizer is that of a larger vocabulary.
     """
+    tokenizer = source.tokenizer
     tokens = encode(tokenizer, [document.text for document in documents])
-    check_vocabulary((int(ids.max()) for ids in tokens if len(ids)), vocabulary, tokenizer)
+    check_vocabulary((int(ids.max()) for ids in tokens if len(ids)), source)
     cut = [layout.cut(len(ids), place) for place, ids in enumerate(tokens)]
     windows = [window for part in cut for window in part]
     total = sum(len(ids) for ids in tokens)
     if not total:
-        raise ConfigError("data.dataset", dataset, f"no text in it (split {split})")
+        raise ConfigError("data.dataset", dataset, f"no text in it (split {reading.split})")
     if not windows:
         reason = f"no document is long enough to score ({total} tokens in all)"
         raise ConfigError("data.max_length", layout.max_length, f"{reason}; choose a smaller one")
     scored = sum(window.scored for window in windows)
     covered = scored == total
-    # Named by document, as ``unit_of`` counts only documents that have windows.
+    unit_of, units = make_units(documents, cut, tokens, join=join, covered=covered)
     used = [document for document, part in zip(documents, cut, strict=True) if part]
-    if join == "document":
-        unit_of, units = document_units(used, [part for part in cut if part], covered, tokens)
-    else:
-        unit_of, units = block_units(windows, tokens)
     return Corpus(
         windows=windows,
         units=units,
-        covered=covered,
         rows=WindowRows(
-            tokens, windows, unit_of, bos_id=bos_id, pad_id=padding_id(tokenizer, vocabulary)
+            tokens, windows, unit_of, _bos_id(tokenizer), padding_id(tokenizer, source.vocabulary)
         ),
         plan=plan_batches([window.length for window in windows], batch_size),
         record=schema.DataRecord(
             dataset=dataset,
-            split=split,
+            split=reading.split,
             documents=sum(document.rows for document in used),
             windows=len(windows),
             tokens=scored,
@@ -202,7 +189,7 @@ def build_corpus(
             join=join,
             bos=layout.bos,
             windows_kind=layout.kind,
-            text_column=text_column,
+            text_column=reading.column,
         ),
-        notes=notes,
+        notes=reading.notes,
     )

@@ -54,13 +54,11 @@ class CsvTable(Table):
         lines = (line for _, line in read_lines(self.path))
         mark = "\t" if file_format(self.path) == "tsv" else ","
         reader = csv.reader(lines, delimiter=mark, strict=True)
-        while True:
-            place = f"line {reader.line_num + 1}"
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                raise unreadable(self.path, f"{place}: {error}") from None
-            if row is None:
-                return
-            if row:
-                yield place, row
+        line = 1
+        try:
+            for row in reader:
+                if row:
+                    yield f"line {line}", row
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise unreadable(self.path, f"line {line}: {error}") from None

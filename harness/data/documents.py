@@ -39,11 +39,6 @@ def count_words(text: str) -> int:
     return len(re.split(r"\s+", text))
 
 
-def count_bytes(text: str) -> int:
-    """Counts the bytes of the text in UTF-8."""
-    return len(text.encode("utf-8"))
-
-
 def make_documents(
     rows: Iterable[tuple[str, str]],
     *,
@@ -57,8 +52,7 @@ def make_documents(
         rows: Pairs of name and text; no more of them are read than ``limit`` asks for.
         join: ``document`` makes one document of each row that is not empty; ``corpus`` joins all
             rows, empty ones too, with blank lines into a single document.
-        detokenizer: What the text goes through before it is scored. Words and bytes are counted
-            before it.
+        detokenizer: What the text goes through before it is scored.
         limit: The most rows to use; None: all.
 
     Returns:
@@ -66,21 +60,15 @@ def make_documents(
     """
     if join == "document":
         kept = islice((row for row in rows if row[1]), limit)
-        return [
-            Document(name, detokenize(text, detokenizer), count_words(text), count_bytes(text))
-            for name, text in kept
-        ]
+        return [_document(name, [text], detokenizer) for name, text in kept]
     texts = [text for _, text in islice(rows, limit)]
-    if not any(texts):
-        return []
+    return [_document("corpus", texts, detokenizer)] if any(texts) else []
+
+
+def _document(name: str, texts: list[str], detokenizer: Detokenizer) -> Document:
     raw = "\n\n".join(texts)
-    joined = "\n\n".join(detokenize(text, detokenizer) for text in texts)
-    return [Document("corpus", joined, count_words(raw), count_bytes(raw), len(texts))]
-
-
-def detokenize(text: str, detokenizer: Detokenizer) -> str:
-    """Puts the text through the detokenizer of that name."""
-    return wikitext_detokenizer(text) if detokenizer == "wikitext" else text
+    clean = map(wikitext_detokenizer, texts) if detokenizer == "wikitext" else texts
+    return Document(name, "\n\n".join(clean), count_words(raw), len(raw.encode()), len(texts))
 
 
 def wikitext_detokenizer(page: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.splits import chosen_files, same_split
+from harness.data.splits import Found, files_of_split, no_such_split, same_split
 from harness.errors import ConfigError
 
 _TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".raw", ".tokens")
@@ -28,21 +26,6 @@ _SAVED = "state.json"
 _SAVED_SPLITS = "dataset_dict.json"
 
 
-@dataclass(frozen=True)
-class Found:
-    """The files that a data set is made of.
-
-    Args:
-        files: In the order in which they are read.
-        split: The split that they are; ``all`` where they have none.
-        notes: What was left out of folders, one sentence each.
-    """
-
-    files: list[Path]
-    split: str
-    notes: list[str]
-
-
 def at(entry: str) -> Path:
     """The path that is meant: what exists, whatever it looks like, or else a path from a home."""
     # Unlike those of Path, these take a text too long for a name, and a home that nobody has.
@@ -56,7 +39,7 @@ def file_format(path: Path) -> str | None:
         ``txt``, ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet``, ``saved`` for the folder of one
         split that ``save_to_disk`` of ``datasets`` made, or None.
     """
-    kind = _FORMATS.get(Path(_unpacked_name(path)).suffix)
+    kind = _FORMATS.get(_unpacked_name(path).suffix)
     return "saved" if kind is None and os.path.isfile(path / _SAVED) else kind
 
 
@@ -74,8 +57,12 @@ def is_local(dataset: str | list[str]) -> bool:
         return True
     path = at(dataset)
     shape = dataset.startswith((".", "~")) or dataset.count("/") > 1 or path.is_absolute()
-    ending = _FORMATS.get(Path(_unpacked_name(path)).suffix) is not None
-    return shape or ending or glob.has_magic(dataset) or os.path.exists(path)
+    return (
+        shape
+        or _unpacked_name(path).suffix in _FORMATS
+        or glob.has_magic(dataset)
+        or os.path.exists(path)
+    )
 
 
 def absolute_paths(dataset: str | list[str]) -> str | list[str]:
@@ -93,7 +80,7 @@ def _absolute(entry: str) -> str:
     return str(here / path)
 
 
-def find_files(dataset: str | list[str], split: str, split_key: str) -> Found:
+def find_files(dataset: str | list[str], split: str) -> Found:
     """Finds the files that a path, a pattern or a list of them means.
 
     A path that exists is that file, whatever characters are in it. A file is read whole, whichever
@@ -103,7 +90,6 @@ def find_files(dataset: str | list[str], split: str, split_key: str) -> Found:
     Args:
         dataset: A path, a pattern with ``*``, ``?`` or ``[...]``, or a list of either.
         split: The split that is wanted.
-        split_key: The configuration key of the split, for errors.
 
     Returns:
         The files; those of folders and patterns are sorted by name.
@@ -111,14 +97,16 @@ def find_files(dataset: str | list[str], split: str, split_key: str) -> Found:
     Raises:
         ConfigError: A path that is not there or of another format, or a folder without the split.
     """
-    found = Found([], "all", [])
-    for entry in [dataset] if isinstance(dataset, str) else dataset:
-        for path in _matches(entry):
-            part = _found_at(path, split, split_key)
-            found.files.extend(part.files)
-            found.notes.extend(part.notes)
-            found = found if part.split == "all" else Found(found.files, part.split, found.notes)
-    return found
+    parts = [
+        _found_at(path, split)
+        for entry in ([dataset] if isinstance(dataset, str) else dataset)
+        for path in _matches(entry)
+    ]
+    return Found(
+        [_named_in_utf8(path) for part in parts for path in part.files],
+        next((part.split for part in reversed(parts) if part.split != "all"), "all"),
+        [note for part in parts for note in part.notes],
+    )
 
 
 def _matches(entry: str) -> list[Path]:
@@ -133,56 +121,46 @@ def _matches(entry: str) -> list[Path]:
     return [Path(match) for match in found]
 
 
-def _found_at(path: Path, split: str, split_key: str) -> Found:
+def _found_at(path: Path, split: str) -> Found:
     if os.path.isfile(path / _SAVED_SPLITS):
-        return _saved_split(path, split, split_key)
+        there = [part for part in sorted(path.iterdir()) if file_format(part) == "saved"]
+        chosen = [part for part in there if same_split(part.name, split)]
+        if not chosen:
+            raise no_such_split(path, [part.name for part in there], split)
+        return Found(chosen[:1], split)
     if file_format(path) == "saved":
-        return Found([path], "all", [])
+        return Found([path])
     if path.is_dir():
-        return _folder_files(path, split, split_key)
+        return _folder_files(path, split)
     if file_format(path) is None or not path.is_file():
         raise ConfigError("data.dataset", str(path), f"not a file of {_ACCEPTED}")
-    return Found([_named_in_utf8(path)], "all", [])
+    return Found([path])
 
 
-def _folder_files(folder: Path, split: str, split_key: str) -> Found:
+def _folder_files(folder: Path, split: str) -> Found:
     inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     inside = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
     texts = [path for path in inside if _holds_text(path)]
     if not texts:
         raise ConfigError("data.dataset", str(folder), f"a folder without a file of {_ACCEPTED}")
+    found = files_of_split(folder, texts, split)
     others = [path for path in inside if path not in set(texts)]
-    files, read_split, notes = chosen_files(folder, texts, split, split_key)
     if others:
-        notes.append(
+        found.notes.append(
             f"of {str(folder)!r} is left out, as no text of the data set: "
             f"{len(others)} of {len(inside)} files, {others[0].name!r} for one"
         )
-    return Found([_named_in_utf8(folder / path) for path in files], read_split, notes)
+    return found
 
 
 def _holds_text(path: Path) -> bool:
     name = _unpacked_name(path)
-    ending = Path(name).suffix
-    described = Path(name).stem in _DESCRIPTIONS and ending in (".json", *_TEXTS)
-    return ending in _FORMATS and not described
+    described = name.stem in _DESCRIPTIONS and name.suffix in (".json", *_TEXTS)
+    return name.suffix in _FORMATS and not described
 
 
-def _unpacked_name(path: Path) -> str:
-    return path.name.lower().removesuffix(packing(path))
-
-
-def _saved_split(folder: Path, split: str, split_key: str) -> Found:
-    try:
-        there = json.loads((folder / _SAVED_SPLITS).read_text(encoding="utf-8"))["splits"]
-        chosen = [name for name in there if same_split(name, split)]
-        reason = f"the folder {folder} has the splits {', '.join(sorted(there))}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"its {_SAVED_SPLITS} cannot be read ({type(error).__name__})"
-        raise ConfigError("data.dataset", str(folder), reason) from error
-    if not chosen:
-        raise ConfigError(split_key, split, reason)
-    return Found([folder / chosen[0]], split, [])
+def _unpacked_name(path: Path) -> Path:
+    return Path(path.name.lower().removesuffix(packing(path)))
 
 
 def _named_in_utf8(path: Path) -> Path:

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from harness.data.sources import TextSource
 
 
-def load(source: TextSource, split: str, split_key: str) -> Dataset:
+def load(source: TextSource, split: str) -> Dataset:
     """Loads one split of a data set, downloading it where no copy is cached.
 
     Args:
         source: What names it: a hub id, or a folder that holds a clone.
         split: The split.
-        split_key: The configuration key that it was given by, for errors.
 
     Raises:
         ConfigError: It is unknown, gated or out of reach.
@@ -34,10 +33,10 @@ def load(source: TextSource, split: str, split_key: str) -> Dataset:
     try:
         return load_dataset(path, source.name, split=split, revision=source.revision, **fresh)
     except (OSError, ValueError, RuntimeError, StopIteration, DatasetsError) as error:
-        raise _refusal(error, source, split, split_key) from error
+        raise _refusal(error, source, split) from error
 
 
-def _refusal(error: Exception, source: TextSource, split: str, split_key: str) -> ConfigError:
+def _refusal(error: Exception, source: TextSource, split: str) -> ConfigError:
     cause = error
     while isinstance(cause.__cause__, Exception):
         cause = cause.__cause__
@@ -45,20 +44,18 @@ def _refusal(error: Exception, source: TextSource, split: str, split_key: str) -
     why = " ".join(str(cause).split()) or told
     if isinstance(cause, StopIteration) or "corresponds to no data" in why:
         why = "no rows in it"
-    dataset = ("data.dataset", source.dataset)
+    reason = f"cannot be read: {why}"
     if "gated" in told:
         reason = "a gated data set: accept its terms on its page, then log in with `hf auth login`"
-        return ConfigError(*dataset, reason)
-    if isinstance(error, ConnectionError):
+    elif isinstance(error, ConnectionError):
         reason = "the hub cannot be reached and there is no cached copy; go online or give a file"
-        return ConfigError(*dataset, reason)
-    if told.startswith("Revision"):
+    elif told.startswith("Revision"):
         return ConfigError("data.revision", source.revision, "no such branch, tag or commit")
-    if told.startswith("Unknown split"):
-        return ConfigError(split_key, split, f"there are {told.partition('one of ')[2]}")
-    if told.startswith(("BuilderConfig", "Config name")):
+    elif told.startswith("Unknown split"):
+        return ConfigError("data.splits", split, f"there are {told.partition('one of ')[2]}")
+    elif told.startswith(("BuilderConfig", "Config name")):
         return ConfigError("data.name", source.name, told)
-    if "doesn't exist on the Hub" in told:
+    elif "doesn't exist on the Hub" in told:
         reason = "no such file here and no such data set on the hub; for a private one log in with"
-        return ConfigError(*dataset, f"{reason} `hf auth login`")
-    return ConfigError(*dataset, f"cannot be read: {why}")
+        reason += " `hf auth login`"
+    return ConfigError("data.dataset", source.dataset, reason)

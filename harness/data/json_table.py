@@ -34,22 +34,18 @@ class JsonTable(Table):
             yield place, row.get(column or "") if isinstance(row, dict) else row
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any] | str]]:
-        for place, row in self._parsed():
-            if not isinstance(row, dict | str):
-                told = f"{place} is a {kind_of(row)}, neither an object nor a text"
-                raise unreadable(self.path, told)
-            yield place, row
-
-    def _parsed(self) -> Iterator[tuple[str, Any]]:
+        lines = ((n, line) for n, line in read_lines(self.path) if line.strip(_BLANK))
+        rows = ((f"line {number}", self._load(line, number)) for number, line in lines)
         if file_format(self.path) == "json" and not self._has_lines():
             text = read_text(self.path)
             value = self._load(text) if text.strip(_BLANK) else []
             items = value if isinstance(value, list) else [value]
-            yield from ((f"item {number}", item) for number, item in enumerate(items, start=1))
-            return
-        for number, line in read_lines(self.path):
-            if line.strip(_BLANK):
-                yield f"line {number}", self._load(line, number)
+            rows = ((f"item {number}", item) for number, item in enumerate(items, start=1))
+        for place, row in rows:
+            if not isinstance(row, dict | str):
+                told = f"{place} is a {kind_of(row)}, neither an object nor a text"
+                raise unreadable(self.path, told)
+            yield place, row
 
     def _has_lines(self) -> bool:
         """Whether the first line is a row of its own: many a ``.json`` holds JSON lines."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
 
 from harness.base.console import note
-from harness.data import checks
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents
-from harness.data.loaders import Loader, Shares, loader
+from harness.data.limits import LIMITS, asked_share, check_validation_interval
 from harness.data.plan import RankBatches, ShuffledBatches
 from harness.data.prompts import OPENINGS, PromptBatch, Prompts, build_prompts
 from harness.data.sources import Reading, TextSource
 from harness.data.token_source import TokenSource
-from harness.data.windows import BosPolicy, Kind, Layout
+from harness.data.windows import BosPolicy, Kind, Layout, check_lengths
 from harness.errors import ConfigError
+
+Loader = DataLoader[Any]
 
 SPLITS = {"fit": "train", "validate": "validation", "test": "test", "predict": "validation"}
 """The split that each command reads unless told otherwise."""
@@ -95,17 +97,29 @@ class TextDataModule(LightningDataModule):
         super().__init__()
         if not dataset:
             raise ConfigError("data.dataset", dataset, "name a hub id, a path, or demo")
-        checks.check_splits(splits, tuple(SPLITS))
-        checks.one_of("join", join, get_args(Join))
-        checks.one_of("windows", windows, get_args(Kind))
-        checks.one_of("bos", bos, get_args(BosPolicy))
-        checks.one_of("detokenizer", detokenizer, get_args(Detokenizer))
-        checks.at_least("max_length", max_length, 2)
-        checks.at_least("stride", stride, 1)
-        checks.at_least("batch_size", batch_size, 1)
-        checks.at_least("max_documents", max_documents, 1)
-        checks.at_least("prompt_batch_size", prompt_batch_size, 1)
-        checks.check_stride(windows, stride, max_length)
+        if not isinstance(splits, dict):
+            raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
+        for key, value, accepted in (
+            *(("splits", command, SPLITS) for command in splits),
+            ("join", join, get_args(Join)),
+            ("windows", windows, get_args(Kind)),
+            ("bos", bos, get_args(BosPolicy)),
+            ("detokenizer", detokenizer, get_args(Detokenizer)),
+        ):
+            if value not in accepted:
+                raise ConfigError(f"data.{key}", value, f"choose one of {', '.join(accepted)}")
+        for key, number, least in (
+            ("max_length", max_length, 2),
+            ("stride", stride, 1),
+            ("batch_size", batch_size, 1),
+            ("max_documents", max_documents, 1),
+            ("prompt_batch_size", prompt_batch_size, 1),
+        ):
+            whole = isinstance(number, int) and not isinstance(number, bool)
+            if number is not None and not (whole and number >= least):
+                reason = f"give a whole number from {least} on"
+                raise ConfigError(f"data.{key}", number, reason)
+        check_lengths(windows, max_length, stride)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
         self.source: TokenSource = source
         self.text = TextSource(dataset, name, revision, text_column)
@@ -126,13 +140,13 @@ class TextDataModule(LightningDataModule):
         self._training = False
         self._read: dict[tuple[str, str], tuple[list[Document], Reading]] = {}
         self._said: set[str] = set()
-        self._shares = Shares()
+        self._shares: dict[str, float] = {}
 
     def prepare_data(self) -> None:
         """Downloads a hub data set, on one process, so that the others find it cached."""
         if self.text.from_hub and self.trainer is not None and self.trainer.state.fn is not None:
             for command in self._commands(self.trainer.state.fn.value):
-                self.text.table(self.splits[command], f"data.splits.{command}")
+                self._reading(command)
 
     def setup(self, stage: str) -> None:
         """Reads, tokenizes and cuts the text of a command; what it refuses, no weights wait for.
@@ -158,11 +172,16 @@ class TextDataModule(LightningDataModule):
         if "fit" in new and unsplit:
             whole = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the"
             self._say(f"{whole} training text; give a folder with train and validation files")
-        self._shares.take(self.trainer, stage, self._corpora.get(stage))
+        windows = len(self._corpora[stage].plan) if stage in self._corpora else None
+        if share := asked_share(self.trainer, stage, windows):
+            # Lightning would refuse a share that is less than one batch of the prompts.
+            self._shares[stage] = share
+            setattr(self.trainer, LIMITS[stage], 1.0)
 
     def teardown(self, stage: str) -> None:
         """Gives the trainer back the share of the batches that was taken from it."""
-        self._shares.give_back(self.trainer, stage)
+        if stage in self._shares:
+            setattr(self.trainer, LIMITS[stage], self._shares.pop(stage))
 
     def corpus(self, command: str) -> Corpus:
         """Returns what ``setup`` has made ready for ``fit``, ``validate`` or ``test``."""
@@ -190,13 +209,14 @@ class TextDataModule(LightningDataModule):
             ConfigError: The text is too short for a single batch.
         """
         corpus = self.corpus("fit")
-        rank, size = self._place()
-        count = corpus.record.windows
-        batches = ShuffledBatches(count, self.batch_size, rank=rank, world_size=size)
+        count = len(corpus.windows)
+        batches = ShuffledBatches(count, self.batch_size, *self._place())
         if not len(batches):
-            checks.too_few_windows(self.batch_size, count, corpus.record.max_length)
-        checks.check_validation_interval(self.trainer, len(batches))
-        return loader(corpus.rows, batches)
+            size = f"{count} windows of {corpus.record.max_length} ids"
+            reason = f"the training text has only {size}; choose a smaller batch or max_length"
+            raise ConfigError("data.batch_size", self.batch_size, reason)
+        check_validation_interval(self.trainer, len(batches))
+        return DataLoader(corpus.rows, batch_size=None, sampler=batches)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Returns this process's share of the validation plan: windows, then prompts if any."""
@@ -211,12 +231,15 @@ class TextDataModule(LightningDataModule):
         return self._planned("predict")
 
     def _planned(self, command: str) -> Loader | list[Loader]:
-        prompts = {} if self._training else self._prompts
-        planned = [made[command] for made in (self._corpora, prompts) if command in made]
-        loaders = [
-            loader(part.rows, RankBatches(self._shares.of(command, part.plan), *self._place()))
-            for part in planned
-        ]
+        prompts = None if self._training else self._prompts.get(command)
+        loaders: list[Loader] = []
+        for part in (self._corpora.get(command), prompts):
+            if part is None:
+                continue
+            # The sampler yields whole batches, which the data set turns into tensors.
+            some = max(1, int(len(part.plan) * self._shares.get(command, 1.0)))
+            batches = RankBatches(part.plan[:some], *self._place())
+            loaders.append(DataLoader(part.rows, batch_size=None, sampler=batches))
         return loaders[0] if len(loaders) == 1 else loaders
 
     def _say(self, line: str) -> None:
@@ -234,19 +257,17 @@ class TextDataModule(LightningDataModule):
             return ("fit", "validate") if validates else ("fit",)
         return (stage,) if stage in ("validate", "test") else ()
 
-    def _layout(self, command: str) -> tuple[Layout, int | None]:
-        positions = self.source.max_positions
-        max_length = self.max_length or min(positions or LONGEST, LONGEST)
-        checks.check_positions(max_length, positions)
-        checks.check_stride(self.windows, self.stride, max_length)
-        place, bos_id = resolve_bos(self.bos, self.source.tokenizer, self.source.vocabulary)
-        if command == "fit":
-            return Layout("chunks", max_length, max_length, place), bos_id
-        return Layout(self.windows, max_length, self.stride or max_length, place), bos_id
+    def _reading(self, command: str) -> Reading:
+        try:
+            return self.text.read(self.splits[command])
+        except ConfigError as error:
+            if error.key != "data.splits":
+                raise
+            raise ConfigError(f"data.splits.{command}", error.value, error.reason) from error
 
     def _documents(self, command: str, join: Join) -> tuple[list[Document], Reading]:
         if (command, join) not in self._read:
-            reading = self.text.read(self.splits[command], f"data.splits.{command}")
+            reading = self._reading(command)
             documents = make_documents(
                 reading.rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
             )
@@ -255,52 +276,46 @@ class TextDataModule(LightningDataModule):
             self._read[command, join] = documents, reading
         return self._read[command, join]
 
+    def _build(self, command: str) -> Corpus:
+        training = command == "fit"
+        positions = self.source.max_positions
+        max_length = self.max_length or min(positions or LONGEST, LONGEST)
+        check_lengths(self.windows, max_length, self.stride, positions)
+        stride = max_length if training else self.stride or max_length
+        bos = resolve_bos(self.bos, self.source)
+        join: Join = "corpus" if training else self.join
+        documents, reading = self._documents(command, join)
+        return build_corpus(
+            documents,
+            reading,
+            self.source,
+            Layout("chunks" if training else self.windows, max_length, stride, bos),
+            join=join,
+            batch_size=self.batch_size,
+            dataset=self.text.dataset,
+        )
+
     def _prepare_prompts(self, command: str) -> None:
-        new_tokens = self.source.new_tokens
-        if new_tokens is None:
+        if self.source.new_tokens is None:
             if command == "predict":
                 reason = "predict generates text: --model.generation.max_new_tokens says how much"
                 raise ConfigError("model.generation", None, reason)
             return
-        try:
-            self._prompts[command] = self._build_prompts(command, new_tokens)
-        except ConfigError as error:
-            # Short texts have no openings; what else is measured of them stands by itself.
-            if self.prompts != OPENINGS or command == "predict" or error.key != "data.prompts":
-                raise
-            self._say(f"no texts are generated: {error}")
-
-    def _build_prompts(self, command: str, new_tokens: int) -> Prompts:
         if self.prompts is None:
             reason = f"model.generation asks for texts; give a list, a file, or {OPENINGS}"
             raise ConfigError("data.prompts", None, reason)
         openings = self.prompts == OPENINGS
-        return build_prompts(
-            self.prompts,
-            self._documents(command, "document")[0] if openings else [],
-            self.source.tokenizer,
-            chat_template=self.chat_template,
-            new_tokens=new_tokens,
-            positions=self.source.max_positions,
-            vocabulary=self.source.vocabulary,
-            batch_size=self.prompt_batch_size,
-            first_step=len(self._corpora[command].plan) if command in self._corpora else 0,
-        )
-
-    def _build(self, command: str) -> Corpus:
-        layout, bos_id = self._layout(command)
-        join: Join = "corpus" if command == "fit" else self.join
-        documents, reading = self._documents(command, join)
-        return build_corpus(
-            documents,
-            self.source.tokenizer,
-            layout,
-            vocabulary=self.source.vocabulary,
-            bos_id=bos_id,
-            batch_size=self.batch_size,
-            join=join,
-            dataset=self.text.dataset,
-            split=reading.split,
-            text_column=reading.column,
-            notes=reading.notes,
-        )
+        try:
+            self._prompts[command] = build_prompts(
+                self.prompts,
+                self._documents(command, "document")[0] if openings else [],
+                self.source,
+                chat_template=self.chat_template,
+                batch_size=self.prompt_batch_size,
+                first_step=len(self._corpora[command].plan) if command in self._corpora else 0,
+            )
+        except ConfigError as error:
+            # Short texts have no openings; what else is measured of them stands by itself.
+            if not openings or command == "predict" or error.key != "data.prompts":
+                raise
+            self._say(f"no texts are generated: {error}")

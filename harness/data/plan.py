@@ -7,6 +7,7 @@ of its result, does not depend on how many ranks there are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Sampler
@@ -32,6 +33,7 @@ def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 
 
+@dataclass(eq=False)
 class RankBatches(Sampler[PlannedBatch]):
     """The batches of one rank: every ``world_size``-th, filled up with sentinels.
 
@@ -43,59 +45,45 @@ class RankBatches(Sampler[PlannedBatch]):
         world_size: How many there are.
     """
 
-    def __init__(self, plan: list[list[int]], rank: int = 0, world_size: int = 1) -> None:
-        self._plan = plan
-        self._rank = rank
-        self._world_size = world_size
+    plan: list[list[int]]
+    rank: int = 0
+    world_size: int = 1
 
     def __len__(self) -> int:
-        return -(-len(self._plan) // self._world_size)
+        return -(-len(self.plan) // self.world_size)
 
     def __iter__(self) -> Iterator[PlannedBatch]:
         for turn in range(len(self)):
-            number = turn * self._world_size + self._rank
-            yield (number, self._plan[number]) if number < len(self._plan) else (SENTINEL, [])
+            number = turn * self.world_size + self.rank
+            yield (number, self.plan[number]) if number < len(self.plan) else (SENTINEL, [])
 
 
-class ShuffledBatches(Sampler[PlannedBatch]):
+class ShuffledBatches(RankBatches):
     """Full batches in random order, a new order each epoch, dealt to the ranks without overlap.
+
+    The order follows the seed that torch was given, which is the same on every rank.
 
     Args:
         count: Number of windows.
         batch_size: Windows per batch; the remainder of an epoch is left out.
-        seed: Seed of the order, the same on every rank; by default the one that torch was
-            seeded with.
         rank: Which process this is.
         world_size: How many there are.
     """
 
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        *,
-        seed: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
+    def __init__(self, count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        batches = count // (batch_size * world_size) * world_size
+        plan = plan_batches([0] * (batches * batch_size), batch_size)
+        super().__init__(plan, rank, world_size)
         self._count = count
-        self._batch_size = batch_size
-        self._seed = torch.initial_seed() if seed is None else seed
-        self._rank = rank
-        self._world_size = world_size
+        self._seed = torch.initial_seed()
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order; the trainer calls it, so that resumed training sees the same one."""
         self._epoch = epoch
 
-    def __len__(self) -> int:
-        return self._count // (self._batch_size * self._world_size)
-
     def __iter__(self) -> Iterator[PlannedBatch]:
         generator = torch.Generator().manual_seed((self._seed + self._epoch) % 2**63)
         order = torch.randperm(self._count, generator=generator).tolist()
-        for turn in range(len(self)):
-            number = turn * self._world_size + self._rank
-            first = number * self._batch_size
-            yield number, order[first : first + self._batch_size]
+        for number, places in super().__iter__():
+            yield number, [order[place] for place in places]

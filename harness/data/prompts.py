@@ -8,26 +8,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import yaml
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from harness.data.checks import check_vocabulary, padding_id
-from harness.data.columns import LONE_SURROGATE, has_lone_surrogate
-from harness.data.contents import read_text
 from harness.data.documents import Document
 from harness.data.files import at, file_format
 from harness.data.openings import LEAST_TOKENS, openings
 from harness.data.plan import SENTINEL, PlannedBatch, plan_batches
 from harness.data.sources import TextSource
+from harness.data.tables import LONE_SURROGATE, has_lone_surrogate
 from harness.data.time_limit import time_limit
+from harness.data.token_source import TokenSource
 from harness.errors import ConfigError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 OPENINGS = "openings"
 """Names the beginnings of paragraphs of the evaluated text as prompts."""
@@ -71,6 +69,7 @@ class PromptBatch:
     attention_mask: Tensor
 
 
+@dataclass(eq=False)
 class PromptRows(Dataset[PromptBatch]):
     """Prompts by batch: the index is a planned batch, the item its tensors.
 
@@ -80,21 +79,19 @@ class PromptRows(Dataset[PromptBatch]):
         first_step: Global number of the first batch.
     """
 
-    def __init__(self, ids: Sequence[Sequence[int]], pad_id: int, first_step: int) -> None:
-        self._ids = ids
-        self._pad_id = pad_id
-        self._first_step = first_step
+    ids: Sequence[Sequence[int]]
+    pad_id: int
+    first_step: int
 
     def __getitem__(self, batch: PlannedBatch) -> PromptBatch:
         """Makes the tensors of one planned batch."""
         number, prompts = batch
         # A sentinel runs like any other batch, so that sharded models wait for nobody.
-        rows = [self._ids[prompt] for prompt in prompts] or [self._ids[0]]
-        width = max(map(len, rows))
-        input_ids = torch.tensor([[self._pad_id] * (width - len(row)) + list(row) for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        rows = [torch.tensor(self.ids[prompt]) for prompt in prompts or [0]]
+        input_ids = pad_sequence(rows, True, self.pad_id, "left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
         numbers = torch.tensor(prompts or [SENTINEL])
-        return PromptBatch(number, self._first_step + number, numbers, input_ids, mask)
+        return PromptBatch(number, self.first_step + number, numbers, input_ids, mask)
 
 
 @dataclass(frozen=True)
@@ -117,27 +114,19 @@ class Prompts:
 def build_prompts(
     prompts: str | list[str],
     documents: Sequence[Document],
-    tokenizer: PreTrainedTokenizerBase,
+    source: TokenSource,
     *,
     chat_template: bool,
-    new_tokens: int,
-    positions: int | None,
-    vocabulary: int | None,
     batch_size: int,
     first_step: int,
 ) -> Prompts:
     """Reads prompts and makes batches of them.
 
     Args:
-        prompts: A list of prompts; a file (`.txt`: one a line; a format with rows: the column
-            `prompt`, or the only one of strings); or `openings`, the first 16 tokens of up to 64
-            paragraphs, spread evenly over the documents.
+        prompts: What ``data.prompts`` holds.
         documents: The evaluated text.
-        tokenizer: The model's tokenizer.
+        source: The tokenizer, how much the model can see and how much it is to write.
         chat_template: Whether each is wrapped as a user's message that the model is to answer.
-        new_tokens: Most tokens that are generated.
-        positions: Most ids the model can see at once; None where it has no limit.
-        vocabulary: How many tokens the model has; None where that is not known.
         batch_size: Prompts per batch.
         first_step: Global number of the first batch.
 
@@ -146,6 +135,7 @@ def build_prompts(
             a prompt is empty, no text, or leaves no room for its continuation, or the tokenizer is
             that of a larger vocabulary or fails.
     """
+    tokenizer = source.tokenizer
     prompts = _unwrapped(prompts)
     if isinstance(prompts, str) and prompts != OPENINGS:
         found = list(_from_file(at(prompts)))
@@ -161,17 +151,13 @@ def build_prompts(
     if chat_template and tokenizer.chat_template is None:
         reason = "the tokenizer has no chat template; it is for models that were tuned for chat"
         raise ConfigError("data.chat_template", True, reason)
-    for prompt in found:
-        _check_text(prompt)
-    ids = [_encoded(prompt, tokenizer, chat_template) for prompt in found]
-    for prompt, encoded in zip(found, ids, strict=True):
-        _check_length(prompt, len(encoded), new_tokens, positions)
-    check_vocabulary(map(max, ids), vocabulary, tokenizer)
+    ids = [_ids(prompt, source, chat_template) for prompt in found]
+    check_vocabulary(map(max, ids), source)
     return Prompts(
         [prompt.text for prompt in found],
-        PromptRows(ids, padding_id(tokenizer, vocabulary), first_step),
+        PromptRows(ids, padding_id(tokenizer, source.vocabulary), first_step),
         plan_batches([len(encoded) for encoded in ids], batch_size),
-        longest=max(map(len, ids)) + new_tokens,
+        longest=max(map(len, ids)) + (source.new_tokens or 0),
     )
 
 
@@ -184,7 +170,31 @@ def _unwrapped(prompts: str | list[str]) -> str | list[str]:
     return prompts
 
 
-def _check_text(prompt: _Prompt) -> None:
+def _from_file(path: Path) -> Iterator[_Prompt]:
+    kind = file_format(path)
+    # Unlike those of Path, these take a sentence too long to be the name of a file.
+    if kind is None or not os.path.isfile(path):
+        reason = "not a file of prompts" if os.path.isfile(path) else "no such file"
+        if os.path.isdir(path):
+            reason = "a folder, not a file of prompts"
+        raise ConfigError(_KEY, str(path), f"{reason}; give {_ACCEPTED}")
+    try:
+        rows = (row for _, row in TextSource(str(path), default_column="prompt").read("all").rows)
+        if kind == "txt":
+            # Unlike splitlines, which cuts at form feeds and the like.
+            lines = enumerate(re.split(r"\r\n?|\n", next(rows)), start=1)
+            yield from (_Prompt(line, f"line {n}", str(path)) for n, line in lines if line.strip())
+        else:
+            yield from (_Prompt(row, f"row {n}", str(path)) for n, row in enumerate(rows, start=1))
+    except ConfigError as error:
+        reason = error.reason
+        if error.key == "data.text_column":  # which is not for prompts
+            reason = f"no column prompt, nor one of text alone; {reason.partition('; ')[2]}"
+        raise ConfigError(_KEY, str(path), reason) from None
+
+
+def _ids(prompt: _Prompt, source: TokenSource, chat_template: bool) -> list[int]:
+    """The ids of a prompt, which leave room for what follows them."""
     if not isinstance(prompt.text, str):
         raise ConfigError(_KEY, prompt.text, f"{prompt.place} is no text; put each in quotes")
     if not prompt.text.strip():
@@ -192,22 +202,19 @@ def _check_text(prompt: _Prompt) -> None:
         raise prompt.refusal(f"is {empty}; give texts to continue")
     if has_lone_surrogate(prompt.text):
         raise prompt.refusal(f"cannot be encoded: {LONE_SURROGATE}")
-
-
-def _check_length(prompt: _Prompt, length: int, new_tokens: int, positions: int | None) -> None:
-    if not length:
+    ids = (_templated if chat_template else _encoded)(prompt, source.tokenizer)
+    if not ids:
         raise prompt.refusal("has no tokens; give texts to continue")
-    if positions is not None and length + new_tokens > positions:
+    new, positions = source.new_tokens or 0, source.max_positions
+    if positions is not None and len(ids) + new > positions:
         raise prompt.refusal(
-            f"has {length} tokens, which with {new_tokens} new ones "
-            f"(model.generation.max_new_tokens) exceed the model's {positions} positions; "
-            "shorten it, or generate fewer"
+            f"has {len(ids)} tokens, which with {new} new ones (model.generation.max_new_tokens) "
+            f"exceed the model's {positions} positions; shorten it, or generate fewer"
         )
+    return ids
 
 
-def _encoded(prompt: _Prompt, tokenizer: Any, chat_template: bool) -> list[int]:
-    if chat_template:
-        return _templated(prompt.text, tokenizer)
+def _encoded(prompt: _Prompt, tokenizer: Any) -> list[int]:
     try:
         ids = list(tokenizer(prompt.text)["input_ids"])
     except Exception as error:  # of whatever kind the tokenizer's authors chose
@@ -218,8 +225,8 @@ def _encoded(prompt: _Prompt, tokenizer: Any, chat_template: bool) -> list[int]:
     return ids[:-1] if ended and not prompt.text.endswith(tokenizer.eos_token) else ids
 
 
-def _templated(prompt: str, tokenizer: Any) -> list[int]:
-    messages = [{"role": "user", "content": prompt}]
+def _templated(prompt: _Prompt, tokenizer: Any) -> list[int]:
+    messages = [{"role": "user", "content": prompt.text}]
     options = {"add_generation_prompt": True, "return_dict": True}
     try:
         # transformers lets a template touch nothing, but take its time.
@@ -229,28 +236,3 @@ def _templated(prompt: str, tokenizer: Any) -> list[int]:
         told = " ".join(str(error).split()) or type(error).__name__
         reason = f"the tokenizer's template fails on a user's message: {told}"
         raise ConfigError("data.chat_template", True, reason) from error
-
-
-def _from_file(path: Path) -> Iterator[_Prompt]:
-    kind = file_format(path)
-    # Unlike those of Path, these take a sentence too long to be the name of a file.
-    if kind is None or not os.path.isfile(path):
-        reason = "not a file of prompts" if os.path.isfile(path) else "no such file"
-        if os.path.isdir(path):
-            reason = "a folder, not a file of prompts"
-        raise ConfigError(_KEY, str(path), f"{reason}; give {_ACCEPTED}")
-    try:
-        if kind == "txt":
-            # Unlike splitlines, which cuts at form feeds and the like.
-            for number, line in enumerate(re.split(r"\r\n?|\n", read_text(path)), start=1):
-                if line.strip():
-                    yield _Prompt(line, f"line {number}", str(path))
-            return
-        rows = TextSource(str(path), default_column="prompt").read("all", _KEY).rows
-        for row, (_, text) in enumerate(rows, start=1):
-            yield _Prompt(text, f"row {row}", str(path))
-    except ConfigError as error:
-        reason = error.reason
-        if error.key == "data.text_column":  # which is not for prompts
-            reason = f"no column prompt, nor one of text alone; {reason.partition('; ')[2]}"
-        raise ConfigError(_KEY, str(path), reason) from None

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from harness.data.columns import choose_column, texts_of
 from harness.data.contents import read_text
 from harness.data.files import at, file_format, find_files, is_local
-from harness.data.tables import Table
+from harness.data.tables import Table, choose_column, texts_of
 from harness.errors import ConfigError
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 Rows = Iterator[tuple[str, str]]
 
@@ -62,46 +58,32 @@ class TextSource:
         """Whether the data set is downloaded."""
         return self.dataset != "demo" and not is_local(self.dataset)
 
-    def read(self, split: str, split_key: str) -> Reading:
+    def read(self, split: str) -> Reading:
         """Finds one split, and settles which column is its text.
-
-        Args:
-            split: Its name.
-            split_key: The configuration key that it was given by, for errors.
 
         Raises:
             ConfigError: There is no such data set, split or column, or it cannot be read as text;
                 what is wrong with a row is raised as the row is asked for.
         """
         if self.dataset == "demo":
-            from harness.demo.corpus import SPLITS, documents
+            from harness.demo.corpus import documents
 
-            if split not in SPLITS:
-                reason = f"the embedded corpus has {', '.join(sorted(SPLITS))}"
-                raise ConfigError(split_key, split, reason)
             return Reading(iter(documents(split)), split)
-        if self.from_hub or (self.name is not None and _is_folder(self.dataset)):
-            from harness.data.arrow_tables import DatasetTable
+        # A clone of a hub data set is a folder, of which a configuration can be named.
+        folder = isinstance(self.dataset, str) and os.path.isdir(at(self.dataset))
+        if self.from_hub or (self.name is not None and folder):
+            from harness.data.arrow_tables import dataset_table
+            from harness.data.hub import load
 
-            table = DatasetTable(Path(str(self.dataset)), self.table(split, split_key))
+            table = dataset_table(Path(str(self.dataset)), load(self, split))
             return self._reading([table], split)
         if self.revision is not None or self.name is not None:
             key = "revision" if self.revision is not None else "name"
             reason = f"only a data set of the hub has one; take it out by --data.{key} null"
             raise ConfigError(f"data.{key}", self.revision or self.name, reason)
-        found = find_files(self.dataset, split, split_key)
+        found = find_files(self.dataset, split)
         parts = [path if file_format(path) == "txt" else table_of(path) for path in found.files]
         return self._reading(parts, found.split, found.notes)
-
-    def table(self, split: str, split_key: str) -> Dataset:
-        """Loads one split of a hub data set, downloading it where no copy is cached.
-
-        Raises:
-            ConfigError: It is unknown, gated or out of reach.
-        """
-        from harness.data.hub import load
-
-        return load(self, split, split_key)
 
     def _reading(
         self, parts: Sequence[Path | Table], split: str, notes: Sequence[str] = ()
@@ -116,23 +98,18 @@ class TextSource:
 
 
 def _rows(parts: Sequence[Path | Table], column: str | None, notes: list[str]) -> Rows:
-    row = 0
+    numbers = count()
     for part in parts:
         if isinstance(part, Path):
             yield part.name, read_text(part)
-            continue
-        for text in texts_of(part, column, notes):
-            yield str(row), text
-            row += 1
-
-
-def _is_folder(dataset: str | list[str]) -> bool:
-    return isinstance(dataset, str) and os.path.isdir(at(dataset))
+        else:
+            for text in texts_of(part, column, notes):
+                yield str(next(numbers)), text
 
 
 def table_of(path: Path) -> Table:
     """Makes the table of a local file with rows, or of a folder of ``save_to_disk``."""
-    from harness.data.arrow_tables import ParquetTable, saved_table
+    from harness.data.arrow_tables import parquet_table, saved_table
     from harness.data.csv_table import CsvTable
     from harness.data.json_table import JsonTable
 
@@ -140,7 +117,7 @@ def table_of(path: Path) -> Table:
         case "saved":
             return saved_table(path)
         case "parquet" if path.stat().st_size:
-            return ParquetTable(path)
+            return parquet_table(path)
         case "csv" | "tsv":
             return CsvTable(path)
     return JsonTable(path)  # and an empty file, which has no rows whatever it is called

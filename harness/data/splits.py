@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import ConfigError
@@ -32,20 +33,28 @@ def same_split(one: str, other: str) -> bool:
     return _WORDS.get(one, one) == _WORDS.get(other, other)
 
 
-def chosen_files(
-    folder: Path, inside: Sequence[Path], split: str, split_key: str
-) -> tuple[Sequence[Path], str, list[str]]:
+@dataclass(frozen=True)
+class Found:
+    """The files that a data set is made of.
+
+    Args:
+        files: In the order in which they are read.
+        split: The split that they are; ``all`` where they have none.
+        notes: What was left out of folders, one sentence each.
+    """
+
+    files: list[Path]
+    split: str = "all"
+    notes: list[str] = field(default_factory=list)
+
+
+def files_of_split(folder: Path, inside: list[Path], split: str) -> Found:
     """Chooses the files of a split, where every file of a folder says which split it is.
 
     Args:
-        folder: The folder, for what is said.
+        folder: The folder.
         inside: Its files, relative to it.
         split: The split that is wanted.
-        split_key: The configuration key of the split, for errors.
-
-    Returns:
-        The files; the split that they are, ``all`` where the folder has none; and what a user
-        should know of the choice.
 
     Raises:
         ConfigError: The folder has splits, and not this one.
@@ -53,20 +62,26 @@ def chosen_files(
     here = repr(str(folder))
     split_of = {path: _split_of(path) for path in inside}
     if not _all_say(list(split_of.values())):
-        notes = []
+        whole = Found([folder / path for path in inside])
         if any(found and not found[0] for found in split_of.values()):
             other = next(path for path, found in split_of.items() if not found or found[0])
-            notes.append(f"{here} is read whole, as {str(other)!r} does not say which split it is")
-        return inside, "all", notes
-    there = sorted({found[1] for found in split_of.values() if found})
-    chosen = [path for path, found in split_of.items() if found and same_split(found[1], split)]
+            reason = f"as {str(other)!r} does not say which split it is"
+            whole.notes.append(f"{here} is read whole, {reason}")
+        return whole
+    names = {path: found[1] for path, found in split_of.items() if found}
+    chosen = [folder / path for path, name in names.items() if same_split(name, split)]
     if not chosen:
-        raise ConfigError(
-            split_key, split, f"the folder {folder} has the splits {', '.join(there)}"
-        )
-    others = [name for name in there if not same_split(name, split)]
+        raise no_such_split(folder, names.values(), split)
+    others = sorted({name for name in names.values() if not same_split(name, split)})
     told = f"of {here} is read, as {split}: {len(chosen)} of {len(inside)} files"
-    return chosen, split, [f"{told}; the others are of {', '.join(others)}"] if others else []
+    notes = [f"{told}; the others are of {', '.join(others)}"] if others else []
+    return Found(chosen, split, notes)
+
+
+def no_such_split(folder: Path, there: Iterable[str], split: str) -> ConfigError:
+    """What says that a folder has other splits than the one that is wanted."""
+    reason = f"the folder {folder} has the splits {', '.join(sorted(set(there)))}"
+    return ConfigError("data.splits", split, reason)
 
 
 def _split_of(path: Path) -> tuple[str, str] | None:

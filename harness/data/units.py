@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from torch import Tensor
 
-from harness.data.documents import Document
+from harness.data.documents import Document, Join
 from harness.data.windows import Window
 
 
@@ -31,72 +31,54 @@ class Unit:
     same_as: int
 
 
-def document_units(
-    documents: list[Document], cut: list[list[Window]], covered: bool, tokens: list[Tensor]
+def make_units(
+    documents: list[Document],
+    cut: list[list[Window]],
+    tokens: list[Tensor],
+    *,
+    join: Join,
+    covered: bool,
 ) -> tuple[list[int], list[Unit]]:
-    """Makes each document a unit.
+    """Makes a unit of each document that has windows or, of a joined corpus, of each block of them.
 
     Args:
-        documents: Those that have windows.
+        documents: The documents.
         cut: The windows of each.
+        tokens: The token ids of each.
+        join: What the documents were made by.
         covered: Whether every token of every document is scored.
-        tokens: Token ids of every document, by ``Window.document``.
-
-    Returns:
-        Unit of each window, and the units.
-    """
-    unit_of = [unit for unit, part in enumerate(cut) for _ in part]
-    same_as = _same_as(cut, tokens)
-    units = [
-        Unit(
-            document.name,
-            sum(window.scored for window in part),
-            document.words if covered else None,
-            document.bytes if covered else None,
-            same,
-        )
-        for document, part, same in zip(documents, cut, same_as, strict=True)
-    ]
-    return unit_of, units
-
-
-def block_units(windows: list[Window], tokens: list[Tensor]) -> tuple[list[int], list[Unit]]:
-    """Makes each block of consecutive windows a unit.
-
-    Args:
-        windows: All windows.
-        tokens: Token ids of every document, by ``Window.document``.
 
     Returns:
         Unit of each window, and the units.
     """
     from harness.statistics.intervals import block_length
 
-    length = block_length(len(windows))
-    starts = range(0, len(windows), length)
-    blocks = [windows[first : first + length] for first in starts]
-    units = [
-        Unit(
-            f"windows {first}-{first + len(block) - 1}",
-            sum(window.scored for window in block),
-            None,
-            None,
-            same,
-        )
-        for first, block, same in zip(starts, blocks, _same_as(blocks, tokens), strict=True)
-    ]
-    return [number // length for number in range(len(windows))], units
+    about: list[tuple[str, int | None, int | None]]
+    if join == "document":
+        used = [(document, part) for document, part in zip(documents, cut, strict=True) if part]
+        parts = [part for _, part in used]
+        about = [(d.name, d.words, d.bytes) if covered else (d.name, None, None) for d, _ in used]
+    else:
+        windows = [window for part in cut for window in part]
+        length = block_length(len(windows))
+        starts = range(0, len(windows), length)
+        parts = [windows[first : first + length] for first in starts]
+        lasts = [min(first + length, len(windows)) - 1 for first in starts]
+        about = [(f"windows {a}-{b}", None, None) for a, b in zip(starts, lasts, strict=True)]
+    seen: dict[bytes, int] = {}
+    units = []
+    for number, ((name, words, size), part) in enumerate(zip(about, parts, strict=True)):
+        scored = sum(window.scored for window in part)
+        same_as = seen.setdefault(_digest(part, tokens), number)
+        units.append(Unit(name, scored, words, size, same_as))
+    return [unit for unit, part in enumerate(parts) for _ in part], units
 
 
-def _same_as(parts: list[list[Window]], tokens: list[Tensor]) -> list[int]:
-    """Number of the first part, for each, whose windows hold the same ids and score the same."""
-    first: dict[bytes, int] = {}
-    found = []
-    for number, part in enumerate(parts):
-        digest = blake2b(digest_size=16)
-        for window in part:
-            ids = tokens[window.document][window.start : window.stop]
-            digest.update(f"{len(ids)} {window.scored} {window.bos} ".encode())
-            digest.update(ids.numpy().tobytes())
-        found.append(first.setdefault(digest.digest(), number))
-    return found
+def _digest(part: list[Window], tokens: list[Tensor]) -> bytes:
+    """What is the same for windows that hold the same ids and score the same ones."""
+    digest = blake2b(digest_size=16)
+    for window in part:
+        ids = tokens[window.document][window.start : window.stop]
+        digest.update(f"{len(ids)} {window.scored} {window.bos} ".encode())
+        digest.update(ids.numpy().tobytes())
+    return digest.digest()

@@ -13,9 +13,35 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.errors import ConfigError
+
 Kind = Literal["rolling", "strided", "chunks"]
 BosPolicy = Literal["auto", "window", "start", "none"]
 BosPlace = Literal["window", "start", "none"]
+
+
+def check_lengths(
+    kind: Kind, max_length: int | None, stride: int | None, positions: int | None = None
+) -> None:
+    """Refuses windows that a model cannot see at once, or a stride that would lose tokens.
+
+    Args:
+        kind: The kind of window.
+        max_length: Most ids of a window; None for a default to be found later.
+        stride: Tokens from one window to the next; None for a default.
+        positions: Most ids that the model can see at once; None where there is no limit.
+    """
+    if max_length is None:
+        return
+    if positions is not None and max_length > positions:
+        reason = f"beyond the {positions} positions of the model; choose at most {positions}"
+        raise ConfigError("data.max_length", max_length, reason)
+    if stride is not None and stride > max_length:
+        reason = f"above data.max_length={max_length}; tokens between windows would be lost"
+        raise ConfigError("data.stride", stride, reason)
+    if stride not in (None, max_length) and kind == "chunks":
+        reason = "chunks do not overlap; leave it out, or choose data.windows=strided"
+        raise ConfigError("data.stride", stride, reason)
 
 
 @dataclass(frozen=True, slots=True)

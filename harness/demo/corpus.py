@@ -49,7 +49,8 @@ def documents(split: str) -> list[tuple[str, str]]:
         ConfigError: The split is unknown, or this installation has no text for it.
     """
     if split not in SPLITS:
-        raise ConfigError("data.splits", split, f"the demo corpus has {', '.join(SPLITS)}")
+        reason = f"the embedded corpus has {', '.join(sorted(SPLITS))}"
+        raise ConfigError("data.splits", split, reason)
     taken: set[str] = set()
     for earlier in SPLITS[: SPLITS.index(split)]:
         for _, text in _raw_documents(earlier):

@@ -8,27 +8,30 @@ import pytest
 
 from harness.data.corpus import build_corpus, encode, resolve_bos
 from harness.data.documents import make_documents
+from harness.data.sources import Reading
 from harness.data.windows import Layout
 from harness.errors import ConfigError
-from tests.data.conftest import tokenizer_adding_bos, words_alone
+from tests.data.conftest import Source, tokenizer_adding_bos, words_alone
 from tests.tiny import tiny_tokenizer
 
 BOS, EOS, PAD = 256, 257, 258
 
 
-def build(texts, layout, *, join="document", tokenizer=None, bos_id=BOS, batch_size=2, **keys):
+def build(texts, layout, *, join="document", tokenizer=None, batch_size=2, vocabulary=260):
     rows = ((f"d{i}", text) for i, text in enumerate(texts))
     return build_corpus(
         make_documents(rows, join=join),
-        tokenizer or tiny_tokenizer(),
+        Reading(iter(()), "all"),
+        Source(tokenizer or tiny_tokenizer(), vocabulary=vocabulary),
         layout,
-        vocabulary=keys.get("vocabulary", 260),
-        bos_id=bos_id,
-        batch_size=batch_size,
         join=join,
+        batch_size=batch_size,
         dataset="texts",
-        split="all",
     )
+
+
+def bos(policy, tokenizer, vocabulary=260):
+    return resolve_bos(policy, Source(tokenizer, vocabulary=vocabulary))
 
 
 def test_a_tokenizer_of_a_larger_vocabulary_is_refused():
@@ -57,17 +60,17 @@ def test_a_bos_beyond_the_embeddings_is_refused_where_it_would_be_used():
     tokenizer = tokenizer_adding_bos()
     for policy in ("auto", "start", "window"):
         with pytest.raises(ConfigError) as error:
-            resolve_bos(policy, tokenizer, BOS)
+            bos(policy, tokenizer, BOS)
         assert str(error.value) == (
             f"data.bos='{policy}': the token has id 256, where the model has 256 tokens; use none"
         )
-        assert resolve_bos(policy, tokenizer, BOS + 1)[1] == BOS
-    assert resolve_bos("none", tokenizer, BOS) == ("none", None)
+        assert bos(policy, tokenizer, BOS + 1) == ("window" if policy == "auto" else policy)
+    assert bos("none", tokenizer, BOS) == "none"
 
 
 def test_a_pad_id_beyond_the_embeddings_is_not_used():
     layout = Layout("rolling", 4, 4, "none")
-    padded = build(["abcd", "ab"], layout, bos_id=None, vocabulary=PAD).rows[(0, [0, 1])]
+    padded = build(["abcd", "ab"], layout, vocabulary=PAD).rows[(0, [0, 1])]
     assert padded.input_ids[1].tolist()[1:] == [0, 0]
 
 
@@ -77,7 +80,7 @@ def test_documents_with_the_same_text_are_the_same_evidence():
     assert [unit.name for unit in corpus.units] == ["d0", "d1", "d2", "d4", "d5", "d6"]
     assert [unit.same_as for unit in corpus.units] == [0, 1, 0, 3, 1, 1]
     # What is dropped behind the last chunk tells nothing apart, as it is not scored.
-    chunks = build(["abcd1", "abcd2", "abcd"], Layout("chunks", 4, 4, "none"), bos_id=None)
+    chunks = build(["abcd1", "abcd2", "abcd"], Layout("chunks", 4, 4, "none"))
     assert [unit.same_as for unit in chunks.units] == [0, 0, 0]
 
 
@@ -89,7 +92,7 @@ def test_the_same_ids_cut_otherwise_are_other_evidence():
 
 def test_blocks_with_the_same_text_are_the_same_evidence():
     layout = Layout("chunks", 4, 4, "none")
-    corpus = build(["abcdefgh" * 3 + "zzzz"], layout, join="corpus", bos_id=None)
+    corpus = build(["abcdefgh" * 3 + "zzzz"], layout, join="corpus")
     # 7 windows, two to a block: "abcdefgh" three times, and what is left.
     assert [unit.name for unit in corpus.units][:2] == ["windows 0-1", "windows 2-3"]
     assert [unit.same_as for unit in corpus.units] == [0, 0, 0, 3]
@@ -97,25 +100,28 @@ def test_blocks_with_the_same_text_are_the_same_evidence():
 
 def test_bos_by_policy():
     plain, adding, without = tiny_tokenizer(), tokenizer_adding_bos(), tiny_tokenizer(special=False)
-    assert resolve_bos("auto", plain, 260) == ("start", BOS)
-    assert resolve_bos("auto", adding, 260) == ("window", BOS)
-    assert resolve_bos("auto", without, 260) == ("none", None)
-    assert resolve_bos("window", plain, 260) == ("window", BOS)
-    assert resolve_bos("start", adding, 260) == ("start", BOS)
-    assert resolve_bos("none", adding, 260) == ("none", None)
+    assert bos("auto", plain) == "start"
+    assert bos("auto", adding) == "window"
+    assert bos("auto", without) == "none"
+    assert bos("window", plain) == "window"
+    assert bos("start", adding) == "start"
+    assert bos("none", adding) == "none"
 
 
 def test_eos_stands_in_for_bos():
     tokenizer = tiny_tokenizer()
     tokenizer.bos_token = None
-    assert resolve_bos("auto", tokenizer, None) == ("start", EOS)
-    assert resolve_bos("window", tokenizer, None) == ("window", EOS)
+    for policy in ("auto", "window"):
+        place = bos(policy, tokenizer, None)
+        assert place == ("start" if policy == "auto" else policy)
+        corpus = build(["ab"], Layout("rolling", 4, 4, place), tokenizer=tokenizer)
+        assert corpus.rows[(0, [0])].input_ids[0, 0] == EOS
 
 
 @pytest.mark.parametrize("policy", ["start", "window"])
 def test_a_bos_that_does_not_exist_is_refused(policy):
     with pytest.raises(ConfigError, match=rf"^data\.bos='{policy}': .* neither a BOS nor an EOS"):
-        resolve_bos(policy, tiny_tokenizer(special=False), 260)
+        bos(policy, tiny_tokenizer(special=False))
 
 
 def test_tokenizers_add_nothing_and_do_not_warn(caplog):
@@ -130,7 +136,6 @@ def test_tokenizers_add_nothing_and_do_not_warn(caplog):
 
 def test_documents_are_the_units():
     corpus = build(["abcdef", "", "é", "xy"], Layout("rolling", 4, 4, "start"))
-    assert corpus.covered
     assert [(u.name, u.tokens, u.words, u.bytes) for u in corpus.units] == [
         ("d0", 6, 1, 6),
         ("d2", 2, 1, 2),
@@ -149,8 +154,8 @@ def test_documents_are_the_units():
 
 
 def test_what_is_not_covered_has_no_words():
-    corpus = build(["abcdef", "xy"], Layout("rolling", 4, 4, "none"), bos_id=None)
-    assert not corpus.covered
+    corpus = build(["abcdef", "xy"], Layout("rolling", 4, 4, "none"))
+    assert corpus.record.words is None
     assert [(u.tokens, u.words, u.bytes) for u in corpus.units] == [
         (5, None, None),
         (1, None, None),
@@ -159,12 +164,12 @@ def test_what_is_not_covered_has_no_words():
 
 
 def test_a_document_too_short_to_score_uncovers_the_corpus():
-    corpus = build(["abc", "x"], Layout("chunks", 3, 3, "none"), bos_id=None)
+    corpus = build(["abc", "x"], Layout("chunks", 3, 3, "none"))
     assert [unit.name for unit in corpus.units] == ["d0"]
     assert corpus.record.documents == 1
-    assert not corpus.covered
+    assert corpus.record.words is None
     # With a BOS in front, "ab" and "x" fill a row of three ids and of two.
-    assert build(["ab"], Layout("chunks", 3, 3, "start")).covered
+    assert build(["ab"], Layout("chunks", 3, 3, "start")).record.words == 1
 
 
 def test_blocks_of_windows_are_the_units_of_a_joined_corpus():
@@ -183,9 +188,9 @@ def test_blocks_of_windows_are_the_units_of_a_joined_corpus():
 
 def test_the_pad_token_fills_rows_up_or_else_zero():
     layout = Layout("rolling", 4, 4, "none")
-    padded = build(["abcd", "ab"], layout, bos_id=None).rows[(0, [0, 1])]
+    padded = build(["abcd", "ab"], layout).rows[(0, [0, 1])]
     assert padded.input_ids[1].tolist()[1:] == [PAD, PAD]
-    without = build(["abcd", "ab"], layout, bos_id=None, tokenizer=tiny_tokenizer(special=False))
+    without = build(["abcd", "ab"], layout, tokenizer=tiny_tokenizer(special=False))
     assert without.rows[(0, [0, 1])].input_ids[1].tolist()[1:] == [0, 0]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.files import Found, absolute_paths, file_format, find_files, is_local
+from harness.data.files import absolute_paths, file_format, find_files, is_local
+from harness.data.splits import Found
 from harness.errors import ConfigError
 
 
@@ -24,7 +25,7 @@ def touch(*paths: Path) -> None:
 
 
 def found(*arguments: str) -> tuple[list[str], str]:
-    files = find_files(*arguments, "data.splits.test")
+    files = find_files(*arguments)
     return [path.relative_to("x").as_posix() for path in files.files], files.split
 
 
@@ -45,12 +46,12 @@ def found(*arguments: str) -> tuple[list[str], str]:
 def test_a_file_is_read_whole_whatever_it_is_called(folder, name, kind):
     touch(folder / f"train-{name}")
     assert file_format(Path(name)) == kind
-    assert find_files(f"train-{name}", "test", "k") == Found([Path(f"train-{name}")], "all", [])
+    assert find_files(f"train-{name}", "test") == Found([Path(f"train-{name}")], "all", [])
 
 
 def test_lists_keep_their_order_and_patterns_are_sorted(folder):
     touch(folder / "b.txt", folder / "a.txt", folder / "c.csv")
-    found = find_files(["c.csv", "*.txt"], "test", "data.splits.test")
+    found = find_files(["c.csv", "*.txt"], "test")
     assert [path.name for path in found.files] == ["c.csv", "a.txt", "b.txt"]
     assert found.split == "all"
 
@@ -63,7 +64,7 @@ def test_a_path_that_exists_is_that_file(folder, name):
     touch(*beside, folder / name / "a.txt" if name == "[x" else folder / name)
     expected = Path(name) / "a.txt" if name == "[x" else Path(name)
     for dataset in (name, [name], str(folder / name)):
-        (path,) = find_files(dataset, "test", "k").files
+        (path,) = find_files(dataset, "test").files
         assert path.samefile(expected)
     assert is_local(name)
     assert absolute_paths(name) == str(folder / name)
@@ -73,27 +74,27 @@ def test_a_pattern_is_one_where_no_such_path_is(folder, monkeypatch):
     (folder / "here [1]").mkdir()
     monkeypatch.chdir(folder / "here [1]")
     touch(Path("part1.jsonl"), Path("part2.jsonl"))
-    assert find_files("part[12].jsonl", "test", "k").files == [
+    assert find_files("part[12].jsonl", "test").files == [
         Path("part1.jsonl"),
         Path("part2.jsonl"),
     ]
     # Made absolute it is still one, though the folder is none.
     (pattern,) = absolute_paths(["part[1].jsonl"])
-    (path,) = find_files(pattern, "test", "k").files
+    (path,) = find_files(pattern, "test").files
     assert path.samefile("part1.jsonl")
 
 
 def test_a_folder_without_splits_is_read_whole(folder):
     touch(folder / "x/b/2.txt", folder / "x/a.jsonl", folder / "x/notes.md")
     assert found("x", "test") == (["a.jsonl", "b/2.txt", "notes.md"], "all")
-    assert find_files("x", "test", "k").notes == []
+    assert find_files("x", "test").notes == []
 
 
 def test_what_holds_no_text_is_left_out_and_said(folder):
     touch(folder / "x/a.jsonl", folder / "x/.git/c.txt", folder / "x/.hidden.txt")
     touch(folder / "x/dataset_info.json", folder / "x/README.md", folder / "x/b/photo.png")
     assert found("x", "test") == (["a.jsonl"], "all")
-    assert find_files("x", "test", "k").notes == [
+    assert find_files("x", "test").notes == [
         "of 'x' is left out, as no text of the data set: 3 of 4 files, 'README.md' for one"
     ]
 
@@ -134,7 +135,7 @@ def test_titles_are_no_splits(folder, names):
     touch(*(folder / "x" / name for name in names))
     for split in ("train", "validation", "test"):
         assert found("x", split) == (sorted(names), "all")
-    assert find_files("x", "test", "k").notes == []
+    assert find_files("x", "test").notes == []
 
 
 def test_one_title_with_several_splits(folder):
@@ -154,19 +155,19 @@ def test_a_folder_with_splits_gives_the_one_that_is_wanted_and_says_so(folder):
         ("val", "dev-00.parquet"),
     ]:
         assert found("x", split) == ([expected], split)
-    assert find_files("x", "train", "k").notes == [
+    assert find_files("x", "train").notes == [
         "of 'x' is read, as train: 1 of 3 files; the others are of test, validation",
         "of 'x' is left out, as no text of the data set: 1 of 4 files, 'README.md' for one",
     ]
     (folder / "x/dev-00.parquet").unlink()
-    with pytest.raises(ConfigError, match=r"^k='validation': .* test, train$"):
-        find_files("x", "validation", "k")
+    with pytest.raises(ConfigError, match=r"^data\.splits='validation': .* test, train$"):
+        find_files("x", "validation")
 
 
 def test_splits_beside_a_file_that_has_none_are_read_as_a_whole(folder):
     touch(folder / "x/train.csv", folder / "x/test.csv", folder / "x/more.csv")
     assert found("x", "test") == (["more.csv", "test.csv", "train.csv"], "all")
-    assert find_files("x", "test", "k").notes == [
+    assert find_files("x", "test").notes == [
         "'x' is read whole, as 'more.csv' does not say which split it is"
     ]
 
@@ -194,7 +195,7 @@ def test_paths_that_are_refused(folder, dataset, told):
     (folder / "empty").mkdir()
     os.mkfifo(folder / "pipe.txt")
     with pytest.raises(ConfigError, match=told) as caught:
-        find_files(dataset, "test", "data.splits.test")
+        find_files(dataset, "test")
     assert caught.value.key == "data.dataset"
     assert "\n" not in str(caught.value)
     str(caught.value).encode()

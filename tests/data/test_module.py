@@ -14,7 +14,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 import harness.data
-from harness.data import SENTINEL, WindowBatch
+from harness.data import WindowBatch
+from harness.data.plan import SENTINEL
 from harness.errors import ConfigError
 from tests.data.conftest import tokenizer_adding_bos
 from tests.tiny import tiny_tokenizer

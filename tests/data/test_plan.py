@@ -39,10 +39,8 @@ def test_a_short_rank_gets_sentinels():
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_shuffled_batches_do_not_overlap(world_size):
-    ranks = [
-        ShuffledBatches(20, 3, seed=1, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
+    torch.manual_seed(1)
+    ranks = [ShuffledBatches(20, 3, rank, world_size) for rank in range(world_size)]
     seen = [window for rank in ranks for _, batch in rank for window in batch]
     assert len(seen) == len(set(seen)) == 3 * world_size * (20 // (3 * world_size))
     assert set(seen) <= set(range(20))
@@ -50,11 +48,13 @@ def test_shuffled_batches_do_not_overlap(world_size):
 
 
 def test_the_order_follows_seed_and_epoch():
-    batches = ShuffledBatches(50, 5, seed=1)
+    torch.manual_seed(1)
+    batches = ShuffledBatches(50, 5)
     first = list(batches)
     assert list(batches) == first
     batches.set_epoch(1)
     assert list(batches) != first
-    assert list(ShuffledBatches(50, 5, seed=2)) != first
+    torch.manual_seed(2)
+    assert list(ShuffledBatches(50, 5)) != first
     torch.manual_seed(1)
     assert list(ShuffledBatches(50, 5)) == first

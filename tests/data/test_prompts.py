@@ -30,9 +30,14 @@ TEXTS = ["The first", "a second, longer one", "Füße, naïve", 'with "quotes", 
 
 
 def build(prompts: Any, documents: Any = (), tokenizer: Any = None, **keys: Any) -> Prompts:
-    options = {"chat_template": False, "new_tokens": 8, "positions": 64, "batch_size": 3}
-    options |= {"vocabulary": 260, "first_step": 0} | keys
-    return build_prompts(prompts, documents, tokenizer or tiny_tokenizer(), **options)
+    source = Source(
+        tokenizer or tiny_tokenizer(),
+        keys.pop("positions", 64),
+        keys.pop("vocabulary", 260),
+        new_tokens=8,
+    )
+    options = {"chat_template": False, "batch_size": 3, "first_step": 0} | keys
+    return build_prompts(prompts, documents, source, **options)
 
 
 def refused(*arguments: Any, **keys: Any) -> ConfigError:
@@ -371,7 +376,7 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     error = refused(str(path))
     assert (error.key, error.reason) == (
         "data.prompts",
-        "not UTF-8 (byte 1 of the file); convert it first",
+        "not UTF-8 (byte 1 of line 1); convert it first",
     )
 
 

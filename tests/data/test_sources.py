@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(dataset: Any, split: str = "validation", **keys: Any) -> tuple[list[tuple[str, str]], str]:
-    reading = TextSource(dataset, **keys).read(split, "data.splits.validate")
+    reading = TextSource(dataset, **keys).read(split)
     return list(reading.rows), reading.split
 
 
@@ -109,8 +109,8 @@ def test_the_column_that_was_read_is_told(folder):
     (folder / "a.txt").write_text("x")
     write(folder / "b.jsonl", {"id": [1], "page": ["y"]})
     for dataset, column in (("b.jsonl", "page"), (["a.txt", "b.jsonl"], "page"), ("a.txt", None)):
-        assert TextSource(dataset).read("test", "k").column == column
-    assert TextSource("demo").read("test", "k").column is None
+        assert TextSource(dataset).read("test").column == column
+    assert TextSource("demo").read("test").column is None
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
@@ -122,7 +122,7 @@ def test_null_is_an_empty_text(folder, name):
 def test_rows_are_not_read_further_than_needed(folder):
     write(folder / "a.jsonl", {"text": ["x"]})
     (folder / "b.txt").write_bytes(b"\xff")
-    rows = TextSource(["a.jsonl", "b.txt"]).read("test", "data.splits.test").rows
+    rows = TextSource(["a.jsonl", "b.txt"]).read("test").rows
     assert next(rows) == ("0", "x")
     with pytest.raises(ConfigError, match="not UTF-8"):
         next(rows)
@@ -163,7 +163,7 @@ def test_what_save_to_disk_wrote(folder, name):
     datasets.DatasetDict(splits).save_to_disk(f"{name} in splits")
     assert read(f"{name} in splits") == ([("0", "z")], "validation")
     error = refused(f"{name} in splits", "test")
-    assert error.key == "data.splits.validate"
+    assert error.key == "data.splits"
     assert error.reason.endswith("has the splits train, validation")
 
 
@@ -191,7 +191,7 @@ def test_a_clone_of_a_hub_data_set_by_configuration(folder):
     error = refused("clone", "test", name="fr")
     assert str(error).startswith("data.name='fr': BuilderConfig 'fr' not found. Available: ['en']")
     error = refused("clone", "dev", name="en")
-    assert str(error) == "data.splits.validate='dev': there are ['test']."
+    assert str(error) == "data.splits='dev': there are ['test']."
 
 
 def test_a_hub_that_cannot_be_reached(folder):
@@ -260,9 +260,7 @@ def test_the_embedded_corpus():
     assert len(rows) > 10
     assert all(name and text for name, text in rows)
     error = refused("demo", "dev")
-    assert str(error) == (
-        "data.splits.validate='dev': the embedded corpus has test, train, validation"
-    )
+    assert str(error) == ("data.splits='dev': the embedded corpus has test, train, validation")
 
 
 @pytest.mark.parametrize("other", ["1984", '["a"]', '{"a": 1}'])
@@ -270,13 +268,13 @@ def test_a_column_that_is_text_in_some_rows_is_not_passed_over(folder, other):
     rows = f'{{"id": "row-0", "body": "Hello"}}\n{{"id": "row-9", "body": {other}}}\n'
     (folder / "mixed.jsonl").write_text(rows)
     with pytest.raises(ConfigError, match=r"name the column of the text; there are id .*, body"):
-        TextSource(str(folder / "mixed.jsonl")).read("all", "data.splits.validate")
+        TextSource(str(folder / "mixed.jsonl")).read("all")
 
 
 def test_rows_without_a_text_are_counted(folder):
     lines = ['{"text": "one"}', '{"txt": "a slip"}', '{"text": null}', '{"text": ""}']
     (folder / "slips.jsonl").write_text("\n".join(lines))
-    reading = TextSource(str(folder / "slips.jsonl")).read("all", "data.splits.validate")
+    reading = TextSource(str(folder / "slips.jsonl")).read("all")
     assert [text for _, text in reading.rows] == ["one", "", "", ""]
     told = "2 rows of slips.jsonl without text, line 2 the first, count as empty"
     assert list(reading.notes) == [told]

@@ -12,9 +12,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from harness.data.columns import choose_column, texts_of
 from harness.data.sources import table_of
-from harness.data.tables import Table
+from harness.data.tables import Table, choose_column, texts_of
 from harness.errors import ConfigError
 
 
