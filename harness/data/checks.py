@@ -1,4 +1,4 @@
-"""What a tokenizer and a model must agree on: the ids."""
+"""Values of keys that are refused, and ids that are none of the model's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def check_choice(key: str, value: str, accepted: Iterable[str]) -> None:
+    """Refuses a value that is none of those accepted."""
+    if value not in accepted:
+        raise ConfigError(f"data.{key}", value, f"choose one of {', '.join(accepted)}")
+
+
+def check_whole(least: int, **numbers: int | None) -> None:
+    """Refuses what is no whole number from `least` on; None is for a default to be found later."""
+    for key, value in numbers.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= least):
+            raise ConfigError(f"data.{key}", value, f"give a whole number from {least} on")
 
 
 def check_vocabulary(highest: Iterable[int], source: TokenSource) -> None:

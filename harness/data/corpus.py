@@ -101,30 +101,16 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Tensor]
     for first in range(0, len(texts), _TOKENIZED_AT_ONCE):
         some = texts[first : first + _TOKENIZED_AT_ONCE]
         try:
-            encoded += _ids(tokenizer, some)
-        except Exception:  # of whatever kind the tokenizer's authors chose
-            encoded += [_ids_of_one(tokenizer, text) for text in some]
+            ids = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+            encoded += [torch.tensor(each, dtype=torch.int32) for each in ids]
+        except Exception as error:  # of whatever kind the tokenizer's authors chose
+            if len(some) > 1:  # each by itself, so that the one at fault is named
+                encoded += [ids for text in some for ids in encode(tokenizer, [text])]
+                continue
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = f"fails on the text that begins {some[0][:40]!r}: {told}"
+            raise ConfigError("model.tokenizer", tokenizer.name_or_path, reason) from error
     return encoded
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Tensor]:
-    batch = tokenizer(
-        texts,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    return [torch.tensor(ids, dtype=torch.int32) for ids in batch["input_ids"]]
-
-
-def _ids_of_one(tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
-    try:
-        return _ids(tokenizer, [text])[0]
-    except Exception as error:
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        reason = f"fails on the text that begins {text[:40]!r}: {told}"
-        raise ConfigError("model.tokenizer", tokenizer.name_or_path, reason) from error
 
 
 def build_corpus(

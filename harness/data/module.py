@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from harness.base.console import note
+from harness.data.checks import check_choice, check_whole
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents
-from harness.data.limits import LIMITS, asked_share, check_validation_interval
-from harness.data.plan import RankBatches, ShuffledBatches
+from harness.data.plan import (
+    LIMITS,
+    RankBatches,
+    ShuffledBatches,
+    asked_share,
+    check_validation_interval,
+)
 from harness.data.prompts import OPENINGS, PromptBatch, Prompts, build_prompts
 from harness.data.sources import Reading, TextSource
 from harness.data.token_source import TokenSource
-from harness.data.windows import BosPolicy, Kind, Layout, check_lengths
+from harness.data.windows import BosPolicy, Kind, check_lengths, choose_layout
 from harness.errors import ConfigError
 
 Loader = DataLoader[Any]
 
 SPLITS = {"fit": "train", "validate": "validation", "test": "test", "predict": "validation"}
 """The split that each command reads unless told otherwise."""
-
-LONGEST = 2048
-"""Most ids in a window unless told otherwise."""
 
 
 class TextDataModule(LightningDataModule):
@@ -99,26 +103,15 @@ class TextDataModule(LightningDataModule):
             raise ConfigError("data.dataset", dataset, "name a hub id, a path, or demo")
         if not isinstance(splits, dict):
             raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
-        for key, value, accepted in (
-            *(("splits", command, SPLITS) for command in splits),
-            ("join", join, get_args(Join)),
-            ("windows", windows, get_args(Kind)),
-            ("bos", bos, get_args(BosPolicy)),
-            ("detokenizer", detokenizer, get_args(Detokenizer)),
-        ):
-            if value not in accepted:
-                raise ConfigError(f"data.{key}", value, f"choose one of {', '.join(accepted)}")
-        for key, number, least in (
-            ("max_length", max_length, 2),
-            ("stride", stride, 1),
-            ("batch_size", batch_size, 1),
-            ("max_documents", max_documents, 1),
-            ("prompt_batch_size", prompt_batch_size, 1),
-        ):
-            whole = isinstance(number, int) and not isinstance(number, bool)
-            if number is not None and not (whole and number >= least):
-                reason = f"give a whole number from {least} on"
-                raise ConfigError(f"data.{key}", number, reason)
+        for command in splits:
+            check_choice("splits", command, SPLITS)
+        check_choice("join", join, get_args(Join))
+        check_choice("windows", windows, get_args(Kind))
+        check_choice("bos", bos, get_args(BosPolicy))
+        check_choice("detokenizer", detokenizer, get_args(Detokenizer))
+        check_whole(2, max_length=max_length)
+        check_whole(1, stride=stride, batch_size=batch_size, max_documents=max_documents)
+        check_whole(1, prompt_batch_size=prompt_batch_size)
         check_lengths(windows, max_length, stride)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
         self.source: TokenSource = source
@@ -137,7 +130,6 @@ class TextDataModule(LightningDataModule):
         self.prompt_batch_size = prompt_batch_size
         self._corpora: dict[str, Corpus] = {}
         self._prompts: dict[str, Prompts] = {}
-        self._training = False
         self._read: dict[tuple[str, str], tuple[list[Document], Reading]] = {}
         self._said: set[str] = set()
         self._shares: dict[str, float] = {}
@@ -160,11 +152,12 @@ class TextDataModule(LightningDataModule):
         """
         # Lightning passes a member of an enumeration, which would show as such in errors.
         stage = str(getattr(stage, "value", stage))
-        self._training = stage == "fit"
         commands = self._commands(stage)
         new = [command for command in commands if command not in self._corpora]
         self._corpora |= {command: self._build(command) for command in new}
-        if stage != "fit" and stage not in self._prompts:
+        if stage == "fit":
+            self._prompts.clear()  # validation in between has windows alone
+        elif stage not in self._prompts:
             self._prepare_prompts(stage)
         self._read.clear()
         # What has no splits holds the training text, whichever split that was taken from.
@@ -231,9 +224,8 @@ class TextDataModule(LightningDataModule):
         return self._planned("predict")
 
     def _planned(self, command: str) -> Loader | list[Loader]:
-        prompts = None if self._training else self._prompts.get(command)
         loaders: list[Loader] = []
-        for part in (self._corpora.get(command), prompts):
+        for part in (self._corpora.get(command), self._prompts.get(command)):
             if part is None:
                 continue
             # The sampler yields whole batches, which the data set turns into tensors.
@@ -278,18 +270,19 @@ class TextDataModule(LightningDataModule):
 
     def _build(self, command: str) -> Corpus:
         training = command == "fit"
-        positions = self.source.max_positions
-        max_length = self.max_length or min(positions or LONGEST, LONGEST)
-        check_lengths(self.windows, max_length, self.stride, positions)
-        stride = max_length if training else self.stride or max_length
         bos = resolve_bos(self.bos, self.source)
+        layout = choose_layout(
+            self.windows, self.max_length, self.stride, bos, self.source.max_positions
+        )
+        if training:
+            layout = replace(layout, kind="chunks", stride=layout.max_length)
         join: Join = "corpus" if training else self.join
         documents, reading = self._documents(command, join)
         return build_corpus(
             documents,
             reading,
             self.source,
-            Layout("chunks" if training else self.windows, max_length, stride, bos),
+            layout,
             join=join,
             batch_size=self.batch_size,
             dataset=self.text.dataset,

@@ -1,4 +1,4 @@
-"""The batch plan: made once, the same for any number of processes.
+"""The batch plan: made once, the same for any number of processes, and how a trainer takes it.
 
 Whole batches are dealt to the ranks, so that the padded width of a row, and with it the last bits
 of its result, does not depend on how many ranks there are.
@@ -10,10 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from lightning.pytorch import Trainer
 from torch.utils.data import Sampler
+
+from harness.errors import ConfigError
 
 SENTINEL = -1
 """Number of a batch that is run for the sake of the other ranks and counts for nothing."""
+
+LIMITS = {
+    "validate": "limit_val_batches",
+    "test": "limit_test_batches",
+    "predict": "limit_predict_batches",
+}
+"""Where a trainer says how many batches of a command it asks for."""
 
 PlannedBatch = tuple[int, list[int]]
 """The number of a batch in the plan and the windows in it; ``(SENTINEL, [])`` for a sentinel."""
@@ -87,3 +97,40 @@ class ShuffledBatches(RankBatches):
         order = torch.randperm(self._count, generator=generator).tolist()
         for number, places in super().__iter__():
             yield number, [order[place] for place in places]
+
+
+def asked_share(trainer: Trainer | None, command: str, batches: int | None) -> float | None:
+    """The share of the batches that a trainer asks for (``limit_val_batches: 0.1``).
+
+    Args:
+        trainer: The trainer, if any.
+        command: What it runs.
+        batches: Batches of windows; None where there are prompts alone.
+
+    Returns:
+        The share; None where it asks for all or for a number of them.
+
+    Raises:
+        ConfigError: The share of the windows is less than one batch.
+    """
+    limit = getattr(trainer, LIMITS.get(command, ""), None)
+    if not isinstance(limit, float) or not 0.0 < limit < 1.0:
+        return None
+    if batches is not None and int(batches * limit) < 1:
+        reason = f"less than one of {batches} batches; choose a larger share"
+        raise ConfigError(f"trainer.{LIMITS[command]}", limit, reason)
+    return limit
+
+
+def check_validation_interval(trainer: Trainer | None, batches: int) -> None:
+    """Refuses to validate each time after more batches than there are between two epochs."""
+    if trainer is None or trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches:
+        return
+    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
+    if isinstance(interval, int) and interval > batches:
+        reason = (
+            f"an epoch has {batches} batches; choose at most as many, or count from epoch to epoch "
+            "with trainer.check_val_every_n_epoch=null"
+        )
+        raise ConfigError("trainer.val_check_interval", interval, reason)

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.data.contents import read_text
 from harness.data.files import at, file_format, find_files, is_local
 from harness.data.tables import Table, choose_column, texts_of
+from harness.data.text_tables import CsvTable, JsonTable
 from harness.errors import ConfigError
 
 Rows = Iterator[tuple[str, str]]
@@ -110,8 +111,6 @@ def _rows(parts: Sequence[Path | Table], column: str | None, notes: list[str]) -
 def table_of(path: Path) -> Table:
     """Makes the table of a local file with rows, or of a folder of ``save_to_disk``."""
     from harness.data.arrow_tables import parquet_table, saved_table
-    from harness.data.csv_table import CsvTable
-    from harness.data.json_table import JsonTable
 
     match file_format(path):
         case "saved":

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from harness.errors import ConfigError
 
+LONGEST = 2048
+"""Most ids in a window unless told otherwise."""
+
 Kind = Literal["rolling", "strided", "chunks"]
 BosPolicy = Literal["auto", "window", "start", "none"]
 BosPlace = Literal["window", "start", "none"]
@@ -141,3 +144,16 @@ class Layout:
         room = self.max_length - each
         for start in range(0, n - room + 1, room):
             yield start, start + room, room - 1 + each
+
+
+def choose_layout(
+    kind: Kind, max_length: int | None, stride: int | None, bos: BosPlace, positions: int | None
+) -> Layout:
+    """Settles the lengths that are left open, for a model of so many positions (None: any).
+
+    Raises:
+        ConfigError: The lengths do not go together, or the model cannot see as much at once.
+    """
+    max_length = max_length or min(positions or LONGEST, LONGEST)
+    check_lengths(kind, max_length, stride, positions)
+    return Layout(kind, max_length, stride or max_length, bos)

@@ -5,13 +5,15 @@ Reads the tables that the statistics callback leaves in the folder of a ``fit`` 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jsonargparse import auto_cli
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from pyarrow import Table
 
 Curve = tuple[Sequence[int], Sequence[float]]
 
@@ -58,12 +60,12 @@ def _finish(axes: Axes, title: str, *, log: bool) -> None:
 
 def _activations(run: Path, statistic: str, part: str) -> Curve:
     """The largest of a statistic over the decoder blocks, by step."""
-    import pyarrow.compute as pc
     from pyarrow import parquet
 
-    table = parquet.read_table(run / "activations.parquet")
-    wanted = pc.and_(pc.equal(table["kind"], "residual"), pc.equal(table["part"], part))
-    return _by_step(table.filter(wanted), statistic, "max")
+    wanted = [("kind", "=", "residual"), ("part", "=", part)]
+    return _by_step(
+        parquet.read_table(run / "activations.parquet", filters=wanted), statistic, "max"
+    )
 
 
 def _weights(run: Path) -> Curve:
@@ -71,27 +73,16 @@ def _weights(run: Path) -> Curve:
     import pyarrow.compute as pc
     from pyarrow import parquet
 
-    table = parquet.read_table(run / "weights.parquet")
+    matrices = ~pc.match_substring(pc.field("kind"), "norm")
+    table = parquet.read_table(run / "weights.parquet", filters=matrices)
     beyond = pc.round(pc.multiply(table["sigma_share"], table["count"]))
-    table = table.append_column("beyond", beyond)
-    return _by_step(
-        table.filter(pc.invert(pc.match_substring(table["kind"], "norm"))), "beyond", "sum"
-    )
+    return _by_step(table.append_column("beyond", beyond), "beyond", "sum")
 
 
-def _by_step(table: object, column: str, how: str) -> Curve:
-    grouped = table.group_by("step").aggregate([(column, how)]).sort_by("step")  # type: ignore[attr-defined]
+def _by_step(table: Table, column: str, how: str) -> Curve:
+    grouped = table.group_by("step").aggregate([(column, how)]).sort_by("step")
     return grouped["step"].to_pylist(), grouped[f"{column}_{how}"].to_pylist()
 
 
-def main() -> None:
-    """Reads run and picture from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("run", type=Path, help="folder of a run of fit")
-    parser.add_argument("picture", type=Path, help="PNG file to write")
-    arguments = parser.parse_args()
-    draw(arguments.run, arguments.picture)
-
-
 if __name__ == "__main__":
-    main()
+    auto_cli(draw)

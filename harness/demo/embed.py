@@ -7,9 +7,10 @@ Weights are stored in bfloat16, which halves the file, and evaluated in float32.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
+
+from jsonargparse import auto_cli
 
 from harness.demo import MODEL_FOLDER
 
@@ -32,12 +33,5 @@ def embed(checkpoint: Path, folder: Path = MODEL_FOLDER) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def main() -> None:
-    """Reads the checkpoint's folder from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("checkpoint", type=Path, help="Hugging Face folder of the trained model")
-    embed(parser.parse_args().checkpoint)
-
-
 if __name__ == "__main__":
-    main()
+    auto_cli(embed)

@@ -7,19 +7,14 @@ prose, fifteen times as much. Validation is that of the embedded corpus.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from harness.demo.corpus import (
-    SHORTEST_DOCUMENT,
-    docstrings,
-    documents,
-    long_paragraphs,
-    modules,
-)
+from jsonargparse import auto_cli
+
+from harness.demo.corpus import SHORTEST_DOCUMENT, docstrings, documents, long_paragraphs, modules
 
 LIBRARIES = ("networkx", "numpy", "pandas", "scipy", "sympy", "torch")
 """Libraries of the pinned set with the most prose about Python."""
@@ -65,12 +60,5 @@ def write(folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def main() -> None:
-    """Reads the folder from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("folder", type=Path, help="where train.jsonl and validation.jsonl go")
-    write(parser.parse_args().folder)
-
-
 if __name__ == "__main__":
-    main()
+    auto_cli(write)
