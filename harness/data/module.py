@@ -16,8 +16,8 @@ from harness.data.plan import (
     LIMITS,
     RankBatches,
     ShuffledBatches,
-    asked_share,
     check_validation_interval,
+    take_share,
 )
 from harness.data.prompts import OPENINGS, PromptBatch, Prompts, build_prompts
 from harness.data.sources import Reading, TextSource
@@ -99,8 +99,6 @@ class TextDataModule(LightningDataModule):
         prompt_batch_size: int = 32,
     ) -> None:
         super().__init__()
-        if not dataset:
-            raise ConfigError("data.dataset", dataset, "name a hub id, a path, or demo")
         if not isinstance(splits, dict):
             raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
         for command in splits:
@@ -161,15 +159,16 @@ class TextDataModule(LightningDataModule):
             self._prepare_prompts(stage)
         self._read.clear()
         # What has no splits holds the training text, whichever split that was taken from.
-        unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
-        if "fit" in new and unsplit:
+        if (
+            "fit" in new
+            and "validate" in commands
+            and self.corpus("validate").record.split == "all"
+        ):
             whole = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the"
             self._say(f"{whole} training text; give a folder with train and validation files")
         windows = len(self._corpora[stage].plan) if stage in self._corpora else None
-        if share := asked_share(self.trainer, stage, windows):
-            # Lightning would refuse a share that is less than one batch of the prompts.
+        if share := take_share(self.trainer, stage, windows):
             self._shares[stage] = share
-            setattr(self.trainer, LIMITS[stage], 1.0)
 
     def teardown(self, stage: str) -> None:
         """Gives the trainer back the share of the batches that was taken from it."""
@@ -186,9 +185,7 @@ class TextDataModule(LightningDataModule):
 
     def padded_prompts(self, command: str) -> PromptBatch | None:
         """Returns the first batch of a command's prompts that has padding; None where none has."""
-        made = self._prompts.get(command)
-        batches = (made.rows[planned] for planned in enumerate(made.plan)) if made else ()
-        return next((batch for batch in batches if not bool(batch.attention_mask.all())), None)
+        return self._prompts[command].padded() if command in self._prompts else None
 
     def longest_row(self) -> int:
         """Returns the most ids that the model will see at once, of a window or a prompt."""
@@ -226,12 +223,11 @@ class TextDataModule(LightningDataModule):
     def _planned(self, command: str) -> Loader | list[Loader]:
         loaders: list[Loader] = []
         for part in (self._corpora.get(command), self._prompts.get(command)):
-            if part is None:
-                continue
-            # The sampler yields whole batches, which the data set turns into tensors.
-            some = max(1, int(len(part.plan) * self._shares.get(command, 1.0)))
-            batches = RankBatches(part.plan[:some], *self._place())
-            loaders.append(DataLoader(part.rows, batch_size=None, sampler=batches))
+            if part is not None:
+                some = max(1, int(len(part.plan) * self._shares.get(command, 1.0)))
+                batches = RankBatches(part.plan[:some], *self._place())
+                # The sampler yields whole batches, which the data set turns into tensors.
+                loaders.append(DataLoader(part.rows, batch_size=None, sampler=batches))
         return loaders[0] if len(loaders) == 1 else loaders
 
     def _say(self, line: str) -> None:
@@ -244,10 +240,9 @@ class TextDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _commands(self, stage: str) -> tuple[str, ...]:
-        if stage == "fit":
-            validates = self.trainer is None or self.trainer.limit_val_batches != 0
-            return ("fit", "validate") if validates else ("fit",)
-        return (stage,) if stage in ("validate", "test") else ()
+        if stage == "fit" and (self.trainer is None or self.trainer.limit_val_batches != 0):
+            return ("fit", "validate")
+        return (stage,) if stage != "predict" else ()
 
     def _reading(self, command: str) -> Reading:
         try:
@@ -289,14 +284,8 @@ class TextDataModule(LightningDataModule):
         )
 
     def _prepare_prompts(self, command: str) -> None:
-        if self.source.new_tokens is None:
-            if command == "predict":
-                reason = "predict generates text: --model.generation.max_new_tokens says how much"
-                raise ConfigError("model.generation", None, reason)
+        if self.source.new_tokens is None and command != "predict":
             return
-        if self.prompts is None:
-            reason = f"model.generation asks for texts; give a list, a file, or {OPENINGS}"
-            raise ConfigError("data.prompts", None, reason)
         openings = self.prompts == OPENINGS
         try:
             self._prompts[command] = build_prompts(

@@ -99,8 +99,10 @@ class ShuffledBatches(RankBatches):
             yield number, [order[place] for place in places]
 
 
-def asked_share(trainer: Trainer | None, command: str, batches: int | None) -> float | None:
-    """The share of the batches that a trainer asks for (``limit_val_batches: 0.1``).
+def take_share(trainer: Trainer | None, command: str, batches: int | None) -> float | None:
+    """Has a trainer ask for everything, where it asks for a share (``limit_val_batches: 0.1``).
+
+    Lightning would refuse a share that is less than one batch of the prompts.
 
     Args:
         trainer: The trainer, if any.
@@ -108,7 +110,7 @@ def asked_share(trainer: Trainer | None, command: str, batches: int | None) -> f
         batches: Batches of windows; None where there are prompts alone.
 
     Returns:
-        The share; None where it asks for all or for a number of them.
+        The share; None where it asked for all or for a number of them.
 
     Raises:
         ConfigError: The share of the windows is less than one batch.
@@ -119,6 +121,7 @@ def asked_share(trainer: Trainer | None, command: str, batches: int | None) -> f
     if batches is not None and int(batches * limit) < 1:
         reason = f"less than one of {batches} batches; choose a larger share"
         raise ConfigError(f"trainer.{LIMITS[command]}", limit, reason)
+    setattr(trainer, LIMITS[command], 1.0)
     return limit
 
 

@@ -110,9 +110,14 @@ class Prompts:
     plan: list[list[int]]
     longest: int
 
+    def padded(self) -> PromptBatch | None:
+        """The first batch that has padding; None where none has."""
+        batches = (self.rows[planned] for planned in enumerate(self.plan))
+        return next((batch for batch in batches if not bool(batch.attention_mask.all())), None)
+
 
 def build_prompts(
-    prompts: str | list[str],
+    prompts: str | list[str] | None,
     documents: Sequence[Document],
     source: TokenSource,
     *,
@@ -131,10 +136,16 @@ def build_prompts(
         first_step: Global number of the first batch.
 
     Raises:
-        ConfigError: There are none, the file cannot be read, the tokenizer has no chat template, or
-            a prompt is empty, no text, or leaves no room for its continuation, or the tokenizer is
-            that of a larger vocabulary or fails.
+        ConfigError: No text is generated, there are no prompts, the file cannot be read, a prompt
+            is empty, no text, or leaves no room for its continuation, or the tokenizer has no chat
+            template, is that of a larger vocabulary, or fails.
     """
+    if source.new_tokens is None:
+        reason = "predict generates text: --model.generation.max_new_tokens says how much"
+        raise ConfigError("model.generation", None, reason)
+    if prompts is None:
+        reason = f"model.generation asks for texts; give a list, a file, or {OPENINGS}"
+        raise ConfigError(_KEY, None, reason)
     tokenizer = source.tokenizer
     prompts = _unwrapped(prompts)
     if isinstance(prompts, str) and prompts != OPENINGS:
@@ -157,7 +168,7 @@ def build_prompts(
         [prompt.text for prompt in found],
         PromptRows(ids, padding_id(tokenizer, source.vocabulary), first_step),
         plan_batches([len(encoded) for encoded in ids], batch_size),
-        longest=max(map(len, ids)) + (source.new_tokens or 0),
+        longest=max(map(len, ids)) + source.new_tokens,
     )
 
 

@@ -54,6 +54,10 @@ class TextSource:
     text_column: str | None = None
     default_column: str = "text"
 
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            raise ConfigError("data.dataset", self.dataset, "name a hub id, a path, or demo")
+
     @property
     def from_hub(self) -> bool:
         """Whether the data set is downloaded."""
