@@ -51,6 +51,5 @@ def patches(llama: LlamaForCausalLM, variants: int, controls: int) -> dict[str, 
         )
         for number in range(variants)
     }
-    counts = dict.fromkeys(configs, controls)
-    subjects = find_subjects(llama, variants_of(configs), counts, 0)
+    subjects = find_subjects(llama, variants_of(configs), 0)
     return {s.name: s.intervention for s in subjects if s.steps is None}

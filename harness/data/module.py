@@ -12,13 +12,7 @@ from harness.base.console import note
 from harness.data.checks import check_choice, check_whole
 from harness.data.corpus import Corpus, build_corpus, resolve_bos
 from harness.data.documents import Detokenizer, Document, Join, make_documents
-from harness.data.plan import (
-    LIMITS,
-    RankBatches,
-    ShuffledBatches,
-    check_validation_interval,
-    take_share,
-)
+from harness.data.plan import LIMITS, RankBatches, ShuffledBatches, check_interval, take_share
 from harness.data.prompts import OPENINGS, PromptBatch, Prompts, build_prompts
 from harness.data.sources import Reading, TextSource
 from harness.data.token_source import TokenSource
@@ -159,15 +153,11 @@ class TextDataModule(LightningDataModule):
             self._prepare_prompts(stage)
         self._read.clear()
         # What has no splits holds the training text, whichever split that was taken from.
-        if (
-            "fit" in new
-            and "validate" in commands
-            and self.corpus("validate").record.split == "all"
-        ):
+        unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
+        if "fit" in new and unsplit:
             whole = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the"
             self._say(f"{whole} training text; give a folder with train and validation files")
-        windows = len(self._corpora[stage].plan) if stage in self._corpora else None
-        if share := take_share(self.trainer, stage, windows):
+        if share := take_share(self.trainer, stage, self._steps(stage)):
             self._shares[stage] = share
 
     def teardown(self, stage: str) -> None:
@@ -205,7 +195,7 @@ class TextDataModule(LightningDataModule):
             size = f"{count} windows of {corpus.record.max_length} ids"
             reason = f"the training text has only {size}; choose a smaller batch or max_length"
             raise ConfigError("data.batch_size", self.batch_size, reason)
-        check_validation_interval(self.trainer, len(batches))
+        check_interval(self.trainer, len(batches))
         return DataLoader(corpus.rows, batch_size=None, sampler=batches)
 
     def val_dataloader(self) -> Loader | list[Loader]:
@@ -238,6 +228,9 @@ class TextDataModule(LightningDataModule):
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _steps(self, command: str) -> int:
+        return len(self._corpora[command].plan) if command in self._corpora else 0
 
     def _commands(self, stage: str) -> tuple[str, ...]:
         if stage == "fit" and (self.trainer is None or self.trainer.limit_val_batches != 0):
@@ -294,7 +287,7 @@ class TextDataModule(LightningDataModule):
                 self.source,
                 chat_template=self.chat_template,
                 batch_size=self.prompt_batch_size,
-                first_step=len(self._corpora[command].plan) if command in self._corpora else 0,
+                first_step=self._steps(command),
             )
         except ConfigError as error:
             # Short texts have no openings; what else is measured of them stands by itself.

@@ -99,7 +99,7 @@ class ShuffledBatches(RankBatches):
             yield number, [order[place] for place in places]
 
 
-def take_share(trainer: Trainer | None, command: str, batches: int | None) -> float | None:
+def take_share(trainer: Trainer | None, command: str, batches: int) -> float | None:
     """Has a trainer ask for everything, where it asks for a share (``limit_val_batches: 0.1``).
 
     Lightning would refuse a share that is less than one batch of the prompts.
@@ -107,7 +107,7 @@ def take_share(trainer: Trainer | None, command: str, batches: int | None) -> fl
     Args:
         trainer: The trainer, if any.
         command: What it runs.
-        batches: Batches of windows; None where there are prompts alone.
+        batches: Batches of windows, 0 where there are prompts alone.
 
     Returns:
         The share; None where it asked for all or for a number of them.
@@ -118,14 +118,14 @@ def take_share(trainer: Trainer | None, command: str, batches: int | None) -> fl
     limit = getattr(trainer, LIMITS.get(command, ""), None)
     if not isinstance(limit, float) or not 0.0 < limit < 1.0:
         return None
-    if batches is not None and int(batches * limit) < 1:
+    if batches and int(batches * limit) < 1:
         reason = f"less than one of {batches} batches; choose a larger share"
         raise ConfigError(f"trainer.{LIMITS[command]}", limit, reason)
     setattr(trainer, LIMITS[command], 1.0)
     return limit
 
 
-def check_validation_interval(trainer: Trainer | None, batches: int) -> None:
+def check_interval(trainer: Trainer | None, batches: int) -> None:
     """Refuses to validate each time after more batches than there are between two epochs."""
     if trainer is None or trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches:
         return

@@ -122,15 +122,12 @@ class Design:
         return tuple(subject for subject in self.subjects if not subject.is_floor)
 
 
-def find_subjects(
-    model: nn.Module, variants: Mapping[str, Variant], controls: Mapping[str, int], seed: int
-) -> list[Subject]:
+def find_subjects(model: nn.Module, variants: Mapping[str, Variant], seed: int) -> list[Subject]:
     """Finds the interventions of all variants, draws their controls, and adds the floors.
 
     Args:
         model: The original, with its weights.
         variants: What is asked for, by name.
-        controls: Number of controls of each.
         seed: Seed of the controls.
 
     Raises:
@@ -141,7 +138,7 @@ def find_subjects(
         with stage(f"finding outliers: {name}"):
             found = variant.find(name, model, seed)
         subjects.append(Subject(name, found))
-        for number in range(0 if found.is_identity else controls[name]):
+        for number in range(0 if found.is_identity else variant.controls):
             control = found.control(number, model)
             subjects.append(Subject(f"{name}-control-{number}", control, name, number == 0))
         give_back()

@@ -90,8 +90,8 @@ class OutlierExperiment(LightningModule):
         if generation is not None:
             generation.check("model.generation")
             self.source.new_tokens = generation.max_new_tokens
-        self.variants = {n: v for n, v in (variants or {}).items() if v is not None}
-        variants_of(self.variants)
+        asked = {name: variant for name, variant in (variants or {}).items() if variant is not None}
+        self.variants = variants_of(asked)
         self.control_seed = control_seed
         self.resampling = Resampling(resamples, confidence)
         self.activations: ActivationStatistics = activations or ActivationStatistics(enabled=False)

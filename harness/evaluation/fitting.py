@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.step import Outcome, StepResult
 from harness.models import Pretrained, try_out
 from harness.outliers import unique_parameters
-from harness.probes import Moments, Observer, Site, measure
+from harness.probes import Moments, Site, measure
 from harness.probes.settings import ActivationStatistics
 from harness.probes.sites import decoder_blocks, kind_and_layer
 from harness.results.schema import ORIGINAL
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@dataclass
 class Fitting:
     """Training; it has no variants, since their entries would move with the weights.
 
@@ -33,11 +35,8 @@ class Fitting:
         activations: What is observed.
     """
 
-    def __init__(self, source: Pretrained, activations: ActivationStatistics) -> None:
-        self.source = source
-        self.activations = activations
-        self._observer: Observer | None = None
-        self._tally = Tally()
+    source: Pretrained
+    activations: ActivationStatistics
 
     def check(self) -> None:
         """Refuses patterns that match nothing, before any weight is read."""

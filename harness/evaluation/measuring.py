@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from harness.evaluation.evaluator import Decoding, Evaluator
 from harness.evaluation.remarks import beforehand
 from harness.evaluation.step import StepResult
 from harness.models import Pretrained, try_out
-from harness.outliers.variants import VariantConfig, variants_of
+from harness.outliers.variants import Variant
 from harness.probes.settings import ActivationStatistics
 from harness.writing.generate import leaves_padding_out
 from harness.writing.settings import Generation
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@dataclass
 class Measuring:
     """The measurement of a model and its variants.
 
@@ -36,32 +37,19 @@ class Measuring:
         command: `validate`, `test` or `predict`.
     """
 
-    def __init__(
-        self,
-        source: Pretrained,
-        variants: Mapping[str, VariantConfig],
-        generation: Generation | None,
-        activations: ActivationStatistics,
-        control_seed: int,
-        resampling: Resampling,
-        command: str,
-    ) -> None:
-        self.source = source
-        self.variants = variants_of(variants)
-        self.generation = generation
-        self.activations = activations
-        self.resampling = resampling
-        self.command = command
-        self._controls = {name: config.controls for name, config in variants.items()}
-        self._control_seed = control_seed
-        self._metrics: list[Any] = []
+    source: Pretrained
+    variants: Mapping[str, Variant]
+    generation: Generation | None
+    activations: ActivationStatistics
+    control_seed: int
+    resampling: Resampling
+    command: str
 
     def check(self) -> None:
         """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
-        if self.generation is not None:
-            self._metrics = self.generation.load_metrics(
-                "model.generation", self.source.trusts_code
-            )
+        trusted = self.source.trusts_code
+        texts = self.generation
+        self._metrics = texts.load_metrics("model.generation", trusted) if texts else []
         skeleton = self.source.skeleton
         for name, variant in self.variants.items():
             variant.check(f"model.variants.{name}", skeleton)
@@ -71,7 +59,7 @@ class Measuring:
         """Tries the model out and finds the outliers, now that the weights are in place."""
         head = try_out(self.source, model, data.longest_row())
         decoding = self._decoding(model)
-        subjects = find_subjects(model, self.variants, self._controls, self._control_seed)
+        subjects = find_subjects(model, self.variants, self.control_seed)
         observer = self.activations.observer(model)
         record = self.source.record(model)
         self.design = Design(

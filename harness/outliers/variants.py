@@ -32,7 +32,13 @@ _TAKEN = re.compile(
 
 
 class Variant(ABC):
-    """Where the intervention of a variant comes from."""
+    """Where the intervention of a variant comes from.
+
+    Attributes:
+        controls: How many random controls are drawn beside it.
+    """
+
+    controls: int
 
     @abstractmethod
     def check(self, key: str, skeleton: nn.Module) -> None:
@@ -68,11 +74,13 @@ class OutlierEdit(Variant):
         criterion: Which entries are outliers.
         edit: What becomes of them.
         scope: Which parameters the criterion may touch.
+        controls: How many random controls are drawn beside it.
     """
 
     criterion: Criterion
     edit: Edit = Zero()  # noqa: RUF009  (frozen)
     scope: Scope = field(default_factory=Scope)
+    controls: int = 0
 
     def check(self, key: str, skeleton: nn.Module) -> None:
         """Refuses patterns that match nothing."""
@@ -108,9 +116,11 @@ class SavedPatch(Variant):
 
     Args:
         path: Its file.
+        controls: How many random controls are drawn beside it.
     """
 
     path: str
+    controls: int = 0
 
     def check(self, key: str, skeleton: nn.Module) -> None:
         """Refuses a file that cannot be read; whether it is for the model, weights tell."""
@@ -160,14 +170,14 @@ class VariantConfig:
             if self.criterion is None:
                 reason = "needs a criterion, for example AbsoluteThreshold, or else a patch"
                 raise ConfigError(f"{key}.criterion", None, reason)
-            return OutlierEdit(self.criterion, self.edit or Zero(), self.scope)
+            return OutlierEdit(self.criterion, self.edit or Zero(), self.scope, self.controls)
         if self.criterion is not None:
             reason = "stands beside a criterion; give one of the two"
             raise ConfigError(f"{key}.patch", self.patch, reason)
         if self.edit is not None or self.scope != Scope():
             reason = "has its own edit and scope; leave those of the variant out"
             raise ConfigError(f"{key}.patch", self.patch, reason)
-        return SavedPatch(self.patch)
+        return SavedPatch(self.patch, self.controls)
 
 
 def variants_of(configs: Mapping[str, VariantConfig]) -> dict[str, Variant]:

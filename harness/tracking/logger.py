@@ -15,10 +15,16 @@ from harness.evaluation.measurement import Totals
 from harness.evaluation.step import StepResult
 from harness.probes import Moments, Site
 from harness.results.schema import ORIGINAL, Results
-from harness.tracking.curves import final_metrics, hyperparameters
 from harness.tracking.result_files import texts_of
 from harness.tracking.run_folder import RunFolder
-from harness.tracking.tags import activation_tags, layers_shown, score_tags, weight_tags
+from harness.tracking.tags import (
+    activation_tags,
+    final_metrics,
+    hyperparameters,
+    layers_shown,
+    score_tags,
+    weight_tags,
+)
 from harness.tracking.writer import Writer
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ ZEROED = VariantConfig(AbsoluteThreshold(0.6), controls=2)
 
 
 def subjects(**configs: VariantConfig) -> list[Subject]:
-    controls = {name: config.controls for name, config in configs.items()}
-    return find_subjects(tiny_model("llama"), variants_of(configs), controls, 0)
+    return find_subjects(tiny_model("llama"), variants_of(configs), 0)
 
 
 def test_controls_follow_their_variant_and_floors_come_last() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from harness.results.schema import ActivationRecord, TextRecord
-from harness.tracking.curves import final_metrics, hyperparameters
+from harness.tracking.tags import final_metrics, hyperparameters
 from tests.report.made import make_results
 
 TEXT = TextRecord(0.1, 0.2, 0.3, 0.4, 500, 20, 1)
