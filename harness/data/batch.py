@@ -36,6 +36,18 @@ class WindowBatch:
     attention_mask: Tensor
     targets: Tensor
 
+    @classmethod
+    def of(cls, ids: Tensor, number: int = 0) -> WindowBatch:
+        """A batch of texts of one length, of which every token but the first is scored.
+
+        Args:
+            ids: Token ids, [B, T + 1] int64; each row is a window and a unit of its own.
+            number: Place in the batch plan.
+        """
+        rows = torch.arange(len(ids)) + number * len(ids)
+        seen = ids[:, :-1]
+        return cls(number, rows, rows, seen, torch.ones_like(seen), ids[:, 1:])
+
 
 @dataclass(eq=False)
 class WindowRows(Dataset[WindowBatch]):

@@ -1,4 +1,4 @@
-"""What a run measured, as it stands in ``results.json``: one schema for writer and readers.
+"""What a run measured, as it stands in ``results.json``: one schema for all that show it.
 
 Figures that could not be had, or that were not finite, are None here and ``null`` in the file.
 """
@@ -63,7 +63,7 @@ class ModelRecord:
 
     pretrained: str
     revision: str | None
-    class_name: str = field(metadata={"key": "class"})
+    class_name: str
     parameters: int
     dtype: str
 

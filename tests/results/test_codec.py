@@ -1,4 +1,4 @@
-"""The text of results.json: written, read, and refused."""
+"""The text of results.json."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import ConfigError
-from harness.results.codec import decode, encode, from_json, to_json
+from harness.results.codec import to_json
 from harness.results.schema import (
     SCHEMA_VERSION,
     ActivationRecord,
@@ -90,27 +89,24 @@ def make_results() -> Results:
     )
 
 
-def changed(**values: object) -> str:
-    """The file with the values at these dotted paths (``__`` for a dot) set; ``...`` removes."""
-    content = json.loads(to_json(make_results()))
-    for path, value in values.items():
-        *parents, last = path.split("__")
-        place = content
-        for name in parents:
-            place = place[name]
-        if value is ...:
-            del place[last]
-        else:
-            place[last] = value
-    return json.dumps(content)
+def assert_same(read: Any, made: Any) -> None:
+    """What is read back is what was written, field by field, to the last digit."""
+    if dataclasses.is_dataclass(made):
+        values = [getattr(made, field.name) for field in dataclasses.fields(made)]
+        for got, expected in zip(read.values(), values, strict=True):
+            assert_same(got, expected)
+    elif isinstance(made, dict):
+        assert list(read) == list(made)
+        for name, expected in made.items():
+            assert_same(read[name], expected)
+    else:
+        assert read == (list(made) if isinstance(made, tuple) else made)
+        assert type(read) is (list if isinstance(made, tuple) else type(made))
 
 
-def test_round_trip_is_equal_to_the_last_digit() -> None:
+def test_what_is_read_back_is_equal_to_the_last_digit() -> None:
     results = make_results()
-    text = to_json(results)
-    assert from_json(text) == results
-    assert to_json(from_json(text)) == text
-    assert from_json(text) != dataclasses.replace(results, warnings=())
+    assert_same(json.loads(to_json(results)), results)
 
 
 def test_the_file_has_the_documented_keys_in_their_order() -> None:
@@ -166,110 +162,12 @@ def test_what_is_not_finite_becomes_null(bad: float) -> None:
     text = to_json(dataclasses.replace(make_results(), variants={"broken": broken}))
     assert "NaN" not in text
     assert "Infinity" not in text
-    read = from_json(text).variants["broken"]
-    assert read.likelihood == Likelihood(None, None, 1.0, None, None)
-    assert read.versus_original is not None
-    assert read.versus_original.kl_max is None
+    read = json.loads(text)["variants"]["broken"]
+    assert list(read["likelihood"].values()) == [None, None, 1.0, None, None]
+    assert read["versus_original"]["kl_max"] is None
+    assert read["versus_original"]["kl_p50"] == 0.0
 
 
-def test_keys_of_later_versions_are_ignored_and_optional_ones_may_be_missing() -> None:
-    text = changed(variants__zeroed__flips={"share": 0.5}, controls=..., extra=1)
-    assert from_json(text) == dataclasses.replace(make_results(), controls={})
-
-
-def test_several_files_are_a_list() -> None:
-    data = dataclasses.replace(make_results().data, dataset=["a.txt", "b.txt"])
-    text = changed(data__dataset=["a.txt", "b.txt"])
-    assert from_json(text) == dataclasses.replace(make_results(), data=data)
-    assert json.loads(to_json(from_json(text))) == json.loads(text)
-
-
-def test_whole_numbers_stand_for_floats() -> None:
-    nll = from_json(changed(variants__zeroed__likelihood__nll=2)).variants["zeroed"].likelihood.nll
-    assert nll == 2.0
-    assert type(nll) is float
-
-
-@pytest.mark.parametrize("version", [0, 2, "1", None, ...])
-def test_another_schema_version_is_refused(version: Any) -> None:
-    with pytest.raises(ConfigError, match="this harness reads 1") as caught:
-        from_json(changed(schema_version=version))
-    assert caught.value.key == "schema_version"
-
-
-@pytest.mark.parametrize("text", ["", "{", '{"run": 1', "nonsense"])
-def test_what_is_not_json_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is not JSON"):
-        from_json(text)
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("data__words", "many"),
-        ("data__dataset", None),
-        ("data__dataset", ["a.txt", 3]),
-        ("data__tokens", None),
-        ("data__windows", ...),
-        ("data__documents", 1.5),
-        ("run", []),
-        ("run__partial", 0),
-        ("run__world_size", True),
-        ("model__class", ...),
-        ("variants__zeroed__likelihood", 3),
-        ("variants__zeroed__likelihood__nll", "2.0"),
-        ("variants__zeroed__versus_original__delta_nll_ci95", [0.1]),
-        ("variants__zeroed__edit__by_module_class", [["Linear", 2]]),
-        ("warnings", "careful"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_its_path(path: str, value: object) -> None:
-    with pytest.raises(ConfigError) as caught:
-        from_json(changed(**{path: value}))
-    assert caught.value.key == path.replace("__", ".")
-    assert "\n" not in str(caught.value)
-
-
-# -- other dataclasses -------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Inner:
-    low: float
-    pair: tuple[int, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Outer:
-    inner: dict[str, Inner]
-    many: tuple[Inner, ...] = ()
-    name: str | None = None
-
-
-def test_any_dataclass_is_encoded_and_decoded() -> None:
-    value = Outer({"a": Inner(1.5, (1, "x"))}, (Inner(-math.inf, (2, "y")),))
-    encoded = encode(value)
-    assert encoded == {
-        "inner": {"a": {"low": 1.5, "pair": [1, "x"]}},
-        "many": [{"low": -math.inf, "pair": [2, "y"]}],
-        "name": None,
-    }
-    assert decode(Outer, encoded, "state") == value
-
-
-def test_encoded_floats_stay_what_they_are() -> None:
-    assert math.isnan(encode(Inner(math.nan, (1, "x")))["low"])
-
-
-@pytest.mark.parametrize(
-    ("encoded", "key", "reason"),
-    [
-        ({}, "state.inner", "is missing, and Outer needs it"),
-        ({"inner": {"a": {"low": 1, "pair": ["x", 1]}}}, "state.inner.a.pair", "of type int"),
-        ({"inner": {}, "name": 3}, "state.name", "of type str"),
-    ],
-)
-def test_what_does_not_fit_a_dataclass_is_refused(encoded: Any, key: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason) as caught:
-        decode(Outer, encoded, "state")
-    assert caught.value.key == key
+def test_names_that_are_keys_elsewhere_stay_what_they_are() -> None:
+    results = dataclasses.replace(make_results(), variants={"class_name": VariantRecord()})
+    assert list(json.loads(to_json(results))["variants"]) == ["class_name"]
