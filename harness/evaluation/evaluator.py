@@ -40,6 +40,7 @@ class Decoding:
     pad_id: int = 0
 
 
+@dataclass
 class Evaluator:
     """Scores windows and continues prompts by a model and by the same under interventions.
 
@@ -54,21 +55,12 @@ class Evaluator:
         decoding: How prompts are continued.
     """
 
-    def __init__(
-        self,
-        head: ChunkedHead,
-        subjects: Sequence[Subject] = (),
-        *,
-        observer: Observer | None = None,
-        every: int = 1,
-        decoding: Decoding | None = None,
-    ) -> None:
-        self.head = head
-        self.subjects = subjects
-        self.observer = observer
-        self.every = every
-        self.decoding = decoding or Decoding()
-        self._noted: set[str] = set()
+    head: ChunkedHead
+    subjects: Sequence[Subject] = ()
+    observer: Observer | None = field(default=None, kw_only=True)
+    every: int = field(default=1, kw_only=True)
+    decoding: Decoding = field(default=Decoding(), kw_only=True)
+    _noted: set[str] = field(default_factory=set, init=False)
 
     def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
         """Measures one batch.
@@ -164,6 +156,7 @@ class Evaluator:
             outcome.notes.append(note)
 
 
+@dataclass
 class _Watch:
     """Observes the models of one step, and counts the work that is done.
 
@@ -173,23 +166,17 @@ class _Watch:
         work: What one model does, in the unit of the stage that goes on.
     """
 
-    def __init__(
-        self,
-        observed: Collection[str],
-        observe: Callable[[str], AbstractContextManager[Observation | None]],
-        work: float,
-    ) -> None:
-        self._observed = observed
-        self._observe = observe
-        self._work = work
-        self._seen: dict[str, Observation] = {}
+    observed: Collection[str]
+    observe: Callable[[str], AbstractContextManager[Observation | None]]
+    work: float
+    _seen: dict[str, Observation] = field(default_factory=dict, init=False)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Observes the forward passes of a model within the block."""
-        with self._observe(name) if name in self._observed else nullcontext() as observation:
+        with self.observe(name) if name in self.observed else nullcontext() as observation:
             yield
-        stages.current().advance(self._work)
+        stages.current().advance(self.work)
         if observation is not None:
             self._seen[name] = observation
 

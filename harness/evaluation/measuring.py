@@ -100,9 +100,9 @@ class Measuring:
         """What is logged by Lightning: nothing, since results say all."""
         return {}
 
-    def _decoding(self, model: PreTrainedModel) -> Decoding | None:
+    def _decoding(self, model: PreTrainedModel) -> Decoding:
         if self.generation is None:
-            return None
+            return Decoding()
         end_ids = self.source.end_ids(model)
         pad_id = padding_id(self.source.tokenizer, self.source.vocabulary)
         self.generation.try_on(model, "model.generation", end_ids=end_ids, pad_id=pad_id)

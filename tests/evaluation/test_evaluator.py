@@ -56,10 +56,10 @@ def prompts(number: int = 0, first_step: int = 4) -> PromptBatch:
 def subjects_of(model: PreTrainedModel, controls: int = 2) -> list[Subject]:
     """An edit and its controls, a criterion that selects nothing, and the floors."""
     variants = {
-        "zeroed": OutlierEdit(AbsoluteThreshold(THRESHOLD)),
+        "zeroed": OutlierEdit(AbsoluteThreshold(THRESHOLD), controls=controls),
         "none": OutlierEdit(AbsoluteThreshold(1e6)),
     }
-    return find_subjects(model, variants, {"zeroed": controls, "none": 0}, 0)
+    return find_subjects(model, variants, 0)
 
 
 def evaluator_of(model: PreTrainedModel, **options: object) -> Evaluator:

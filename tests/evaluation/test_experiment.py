@@ -41,7 +41,7 @@ from harness.outliers import (
 )
 from harness.outliers.rounding import nudged
 from harness.outliers.variants import VariantConfig
-from harness.results.codec import from_json
+from harness.results.codec import to_json
 from harness.results.schema import Results, VariantRecord
 from harness.scoring.histogram import RELATIVE_ERROR
 from harness.tracking import HuggingFaceCheckpoint, RunLogger, RunRecorder
@@ -623,7 +623,7 @@ def test_texts_are_those_of_an_edited_copy(
             assert record.generation.nll_under_original == pytest.approx(total / tokens, rel=1e-5)
             assert record.generation.texts == len(texts)
     # The figures of the texts are those that validate gives, and both files are read back.
-    assert from_json((ran.folder / "results.json").read_text()) == ran.results
+    assert (ran.folder / "results.json").read_text() == to_json(ran.results)
     validated = run(folders(family), corpus, tmp_path, model=options, **data).results
     for name, record in (validated.variants | validated.controls).items():
         ours = (ran.results.variants | ran.results.controls)[name]
@@ -684,7 +684,7 @@ def test_the_run_folder_of_a_library_user(measured: Any, folders: Any) -> None:
     ]
     assert (ran.folder.parent.name, ran.folder.name) == ("llama", "version_0")
     assert (ran.folder / "status").read_text() == "complete\n"
-    assert from_json((ran.folder / "results.json").read_text()) == ran.results
+    assert (ran.folder / "results.json").read_text() == to_json(ran.results)
     record = ran.results.run
     assert (record.name, record.version, record.command, record.seed, record.partial) == (
         "llama",

@@ -45,7 +45,7 @@ def made_design() -> Design:
             *(Subject(name, NOTHING, control_of="sigma5") for name in NAMES[2:]),
             Subject(NOISE_FLOOR, NOTHING, is_thorough=False, steps=8),
         ),
-        Corpus([], units, False, rows=None, plan=[], record=record),  # type: ignore[arg-type]
+        Corpus([], units, rows=None, plan=[], record=record),  # type: ignore[arg-type]
         [f"prompt {k}" for k in range(8)],
         Resampling(200),
         ObserverRecord(6.0, 6.0, 100.0, 1000.0, 1),

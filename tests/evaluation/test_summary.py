@@ -12,7 +12,7 @@ from harness.evaluation.design import NOISE_FLOOR, Design
 from harness.evaluation.measurement import Measurement, Totals
 from harness.evaluation.step import StepResult
 from harness.evaluation.summary import summarise
-from harness.results.codec import from_json, to_json
+from harness.results.codec import to_json
 from harness.results.schema import Results
 from harness.scoring import WindowRow
 from tests.evaluation.test_measurement import (
@@ -58,7 +58,6 @@ def test_the_same_totals_give_equal_results_and_stay_what_they_are(whole: Totals
     second = summarise(whole, design, RECORD)
     assert second == first
     assert to_json(second) == written == to_json(first)
-    assert from_json(written) == first
     assert repr(design) == texts
     assert RECORD.partial is False
 
@@ -139,7 +138,6 @@ def test_a_run_that_scores_nothing_tells_of_its_texts(tmp_path: Path) -> None:
         assert record.generation is not None
         assert record.activations is not None  # of what it wrote, since it read nothing else
     assert results.controls["sigma5-control-1"].generation is None
-    assert from_json(to_json(results)) == results
 
 
 def test_flow_is_that_of_reading_where_something_was_read(whole: Totals, tmp_path: Path) -> None:
