@@ -59,6 +59,11 @@ class HarnessCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the groups of keys, the harness's own first: help shows them in this order."""
+        # `typing` keeps a union in the order in which any library wrote it first, and jsonargparse
+        # tries types in that order: one batch would be a float, which means a share, and so all.
+        hints = Trainer.__init__.__annotations__
+        number = int | float | None
+        hints.update({name: number for name, hint in hints.items() if hint == number})
         parser.add_lightning_class_args(RunRecorder, "run")
         parser.add_lightning_class_args(OutlierExperiment, "model")
         parser.add_lightning_class_args(TextDataModule, "data")
@@ -76,14 +81,7 @@ class HarnessCLI(LightningCLI):
         assert isinstance(args, list)
         self.argv = args
         self.config = parser.parse_args(args)
-        config = self.config[self.config.subcommand]
-        for key, value in self.given.items():
-            # Of a type that takes both, `typing` keeps the order in which any library wrote it
-            # first: a number of batches may come out as a float, which would be a share of them.
-            whole = key.startswith("trainer.") and type(load(str(value))) is int
-            if whole and type(config.get(key)) is float:
-                config[key] = int(config[key])
-        check_run(self.config.subcommand, config)
+        check_run(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
         """Makes paths absolute, and leaves out the variants that are null."""

@@ -30,7 +30,11 @@ class Intervention(ABC):
 
     @abstractmethod
     def within(self, names: Collection[str]) -> Intervention:
-        """The part of it that touches the parameters of these names."""
+        """The part of it that touches the parameters of these names.
+
+        What touches no parameters, as an edit of activations, is a part of itself: it is then done
+        while the body runs and while the tail does.
+        """
 
     @abstractmethod
     def control(self, number: int, model: nn.Module) -> Intervention:

@@ -36,8 +36,6 @@ class RunRecorder(Callback):
 
     Attributes:
         run: The run, once its folder is there; None before, and in all processes but the first.
-        results: What was measured last.
-        rows: The texts that were written, as they stand in ``generations.jsonl``.
     """
 
     def __init__(self, name: str | None = None, save_dir: str = "logs") -> None:
@@ -47,7 +45,6 @@ class RunRecorder(Callback):
         self.name = name
         self.save_dir = save_dir
         self.run: Run | None = None
-        self.results: Results | None = None
         self._files = ResultFiles()
         self._writers: list[Writer] = [FlowTables(), self._files]
         self._config: str | None = None
@@ -60,6 +57,11 @@ class RunRecorder(Callback):
     def folder(self) -> RunFolder | None:
         """The folder of the run."""
         return self.run.folder if self.run is not None else None
+
+    @property
+    def results(self) -> Results | None:
+        """What was measured last, also where it could not be written."""
+        return self.run.results if self.run is not None else None
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -103,11 +105,7 @@ class RunRecorder(Callback):
         """Keeps the folder of an interrupted run; removes that of a refused one."""
         if self.run is None:
             return
-        if isinstance(exception, ConfigError | MisconfigurationException):
-            self.run.discard()
-        else:
-            self.run.close()
-            self.run.set_status("interrupted")
+        self.run.stop(refused=isinstance(exception, ConfigError | MisconfigurationException))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Completes the files."""
@@ -154,7 +152,7 @@ class RunRecorder(Callback):
         if self.run is None or self._stage == "fit":
             return
         resampling = OutlierExperiment.of(pl_module).design.resampling
-        self.results = self.run.finish(
+        self.run.finish(
             RunRecord(
                 name=self.run.folder.name,
                 version=self.run.folder.version,

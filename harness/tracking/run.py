@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from harness.base.files import write_text
 from harness.base.stages import stage
@@ -28,6 +29,8 @@ class Run:
     Attributes:
         measurement: What was measured so far; None between measurements.
         totals: What the last measurement came to, added up.
+        results: The same in figures, also where they could not be written.
+        has_begun: Whether anything was measured or trained.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class Run:
         self.writers = writers
         self.measurement: Measurement | None = None
         self.totals: Totals | None = None
+        self.results: Results | None = None
+        self.has_begun = False
         self._journal = folder.path / "journal"
         if config is not None:
             write_text(folder.path / "config.yaml", config)
@@ -51,6 +56,7 @@ class Run:
             measures: Whether the steps make results; those of a training do not.
         """
         self.set_status("running")
+        self.has_begun = True
         self.design = design
         self._drop_journal()
         if measures:
@@ -73,7 +79,7 @@ class Run:
         for writer in self.writers:
             writer.weights(number, weights)
 
-    def finish(self, record: RunRecord) -> Results:
+    def finish(self, record: RunRecord) -> None:
         """Makes results of what was measured, and keeps them.
 
         Args:
@@ -82,21 +88,30 @@ class Run:
         assert self.measurement is not None  # or there is nothing to finish
         with stage("intervals and tests"):
             self.totals = self.measurement.totals()
-            results = summarise(self.totals, self.design, record)
+            self.results = summarise(self.totals, self.design, record)
         for writer in self.writers:
-            writer.finish(results, self.totals, self.design)
-        for writer in self.writers:
-            writer.close()
+            writer.finish(self.results, self.totals, self.design)
+        self._close_writers()
         self.set_status("complete")
         self._drop_journal()
-        return results
 
     def close(self) -> None:
         """Completes all files; the journal of a measurement that did not end stays."""
         if self.measurement is not None:
             self.measurement.close()
-        for writer in self.writers:
-            writer.close()
+        self._close_writers()
+
+    def stop(self, *, refused: bool) -> None:
+        """Ends a run that could not go on.
+
+        Args:
+            refused: Whether it was refused: if nothing had begun, it leaves no folder.
+        """
+        if refused and not self.has_begun:
+            self.discard()
+            return
+        self.set_status("interrupted")
+        self.close()
 
     def discard(self) -> None:
         """Removes the folder of a run that was refused before it measured anything."""
@@ -106,6 +121,12 @@ class Run:
     def set_status(self, status: Status) -> None:
         """Writes the status file."""
         self.folder.set_status(status)
+
+    def _close_writers(self) -> None:
+        """Closes every writer, also if one of them fails."""
+        with ExitStack() as stack:
+            for writer in reversed(self.writers):
+                stack.callback(writer.close)
 
     def _drop_journal(self) -> None:
         """Removes the steps of a measurement, once all is kept that was made of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,9 @@ def measure(run: Run, steps: list[StepResult], design: Design | None = None) -> 
     run.begin(design or made_design())
     for step in steps:
         run.step(step)
-    return run.finish(RECORD)
+    run.finish(RECORD)
+    assert run.results is not None
+    return run.results
 
 
 def status(run: Run) -> str:
@@ -238,3 +240,43 @@ def test_a_refused_run_leaves_nothing(make: Make, tmp_path: Path) -> None:
     run.step(made_steps()[0])
     run.discard()
     assert not list(tmp_path.iterdir())
+
+
+class Broken(Writer):
+    """Fails to write, or to close, as where the disk is full."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def finish(self, *_: object) -> None:
+        if self.what == "finish":
+            raise OSError("no space left")
+
+    def close(self) -> None:
+        if self.what == "close":
+            raise OSError("no space left")
+
+
+@pytest.mark.parametrize("what", ["finish", "close"])
+def test_what_was_measured_is_told_though_it_cannot_be_written(what: str, tmp_path: Path) -> None:
+    calls: list[tuple[Any, ...]] = []
+    run = Run(RunFolder(tmp_path, "mine"), [Broken(what), Recording("after", calls)])
+    run.begin(made_design())
+    for step in made_steps():
+        run.step(step)
+    with pytest.raises(OSError, match="no space"):
+        run.finish(RECORD)
+    assert run.results is not None
+    with suppress(OSError):
+        run.stop(refused=False)
+    assert status(run) == "interrupted\n"
+    assert calls[-1][1] == "close"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_refusal_removes_nothing_that_was_measured(begun: bool, tmp_path: Path) -> None:
+    run = Run(RunFolder(tmp_path, "mine"), [])
+    if begun:
+        measure(run, made_steps())
+    run.stop(refused=True)
+    assert run.folder.path.exists() is begun
