@@ -29,12 +29,10 @@ class Observation:
         moments: Moments by the model that rows belong to, and by where they were seen; of a model
             without tokens there are none.
         unplaced: Names of sites whose output had no place in the text and was left out, and phases.
-        sites: Names of the sites that were watched.
     """
 
     moments: dict[str, dict[Where, Moments]] = field(default_factory=dict)
     unplaced: set[tuple[str, Phase]] = field(default_factory=set)
-    sites: frozenset[str] = frozenset()
 
     def add(self, owner: str, where: Where, moments: Moments) -> None:
         """Adds moments to those of a model that there are."""

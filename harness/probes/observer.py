@@ -94,8 +94,7 @@ class _Follower:
     """Follows a model from one forward pass to the next, and measures what its sites put out."""
 
     def __init__(self, observer: Observer, prompts: Positions) -> None:
-        names = frozenset(site.name for site in observer.sites)
-        self.observation = Observation({owner: {} for owner in prompts.owners}, sites=names)
+        self.observation = Observation({owner: {} for owner in prompts.owners})
         self.prompts = prompts
         # Those of the pass that goes on; None while none should be observed.
         self.positions: Positions | None = None

@@ -117,7 +117,7 @@ class RunRecorder(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Marks the run as running, while outliers are looked for."""
         if self.run is not None:
-            self.run.set_status("running")
+            self.run.folder.set_status("running")
 
     on_fit_start = on_validation_start
     on_test_start = on_validation_start
@@ -204,7 +204,7 @@ class RunRecorder(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Marks the training as complete."""
         if self.run is not None:
-            self.run.set_status("complete")
+            self.run.folder.set_status("complete")
 
 
 def _versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from harness.evaluation.step import StepResult
 from harness.evaluation.summary import summarise
 from harness.probes import Moments, Site
 from harness.results.schema import Results, RunRecord
-from harness.tracking.run_folder import RunFolder, Status
+from harness.tracking.run_folder import RunFolder
 from harness.tracking.writer import Writer
 
 
@@ -55,7 +55,7 @@ class Run:
             design: What is measured.
             measures: Whether the steps make results; those of a training do not.
         """
-        self.set_status("running")
+        self.folder.set_status("running")
         self.has_begun = True
         self.design = design
         self._drop_journal()
@@ -92,7 +92,7 @@ class Run:
         for writer in self.writers:
             writer.finish(self.results, self.totals, self.design)
         self._close_writers()
-        self.set_status("complete")
+        self.folder.set_status("complete")
         self._drop_journal()
 
     def close(self) -> None:
@@ -108,19 +108,10 @@ class Run:
             refused: Whether it was refused: if nothing had begun, it leaves no folder.
         """
         if refused and not self.has_begun:
-            self.discard()
+            self.folder.discard()
             return
-        self.set_status("interrupted")
+        self.folder.set_status("interrupted")
         self.close()
-
-    def discard(self) -> None:
-        """Removes the folder of a run that was refused before it measured anything."""
-        self._drop_journal()
-        self.folder.discard()
-
-    def set_status(self, status: Status) -> None:
-        """Writes the status file."""
-        self.folder.set_status(status)
 
     def _close_writers(self) -> None:
         """Closes every writer, also if one of them fails."""

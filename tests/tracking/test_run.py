@@ -157,7 +157,7 @@ def test_the_journal_of_an_interrupted_run_stays_and_can_be_read(make: Make) -> 
     for step in steps[:5]:
         run.step(step)
     run.close()
-    run.set_status("interrupted")
+    run.folder.set_status("interrupted")
     assert [what for _, what, *_ in calls].count("finish") == 0
     assert status(run) == "interrupted\n"
     left = Measurement.read(run.folder.path / "journal" / "0.steps")
@@ -232,14 +232,6 @@ def test_a_training_makes_no_results(make: Make) -> None:
         ("step", "running", [], step, 3),
         ("weights", "running", [], 3, weights),
     ]
-
-
-def test_a_refused_run_leaves_nothing(make: Make, tmp_path: Path) -> None:
-    run, _ = make(config="a: 1\n")
-    run.begin(made_design())
-    run.step(made_steps()[0])
-    run.discard()
-    assert not list(tmp_path.iterdir())
 
 
 class Broken(Writer):
