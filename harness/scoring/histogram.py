@@ -52,8 +52,6 @@ class LogHistogram:
         """Whether both have counted the same."""
         return isinstance(other, LogHistogram) and self.state() == other.state()
 
-    __hash__ = None  # type: ignore[assignment]
-
     @property
     def count(self) -> int:
         """How many finite values were added."""
