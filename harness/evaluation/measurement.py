@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from harness.evaluation.step import Outcome, StepResult
 
-# In front of each step: its number, its length in bytes, and the checksum of both and of itself.
+# In front of each step: its number, its length in bytes, and a checksum of all three.
 _HEAD = struct.Struct("<qQI")
 
 
@@ -139,5 +139,5 @@ class Measurement:
 
 
 def _head(number: int, data: bytes) -> bytes:
-    start = struct.pack("<qQ", number, len(data))
-    return start + struct.pack("<I", zlib.crc32(start + data))
+    checksum = zlib.crc32(_HEAD.pack(number, len(data), 0) + data)
+    return _HEAD.pack(number, len(data), checksum)

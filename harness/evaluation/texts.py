@@ -43,6 +43,7 @@ def text_records(
     decoded = {
         name: {n: design.decode(text.tokens) for n, text in written.items() if not text.broken}
         for name, written in texts.items()
+        if design.metrics  # or nobody reads them
     }
     figures, problems = foreign_metrics(design.metrics, decoded, ORIGINAL)
     records = {
@@ -50,7 +51,7 @@ def text_records(
             measure_texts(
                 written, None if name == ORIGINAL else texts[ORIGINAL], design.resampling
             ),
-            metrics=figures[name],
+            metrics=figures.get(name, {}),
         )
         for name, written in texts.items()
     }

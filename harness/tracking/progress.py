@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks.progress.rich_progress import (
 from harness.base import stages
 from harness.data import Corpus, PromptBatch, WindowBatch
 from harness.evaluation.experiment import OutlierExperiment
-from harness.scoring import Tally
 from harness.tracking.checkpoint import MONITORED, TRAINED
 
 # Where the trainer holds how many batches each loader of a command has.
@@ -39,7 +38,8 @@ class EvaluationProgress(ProgressBar):
         super().__init__()
         self._stage: stages.Stage | None = None
         self._batches = 0
-        self._tally = Tally()
+        self._nll = 0.0
+        self._tokens = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Learns which command runs."""
@@ -81,8 +81,10 @@ class EvaluationProgress(ProgressBar):
             return
         said = f"{batch_idx + 1}/{self._batches} batches"
         if isinstance(batch, WindowBatch):
-            self._tally.merge(outputs["result"].original.tally)
-            said += f", ppl {_perplexity(self._tally)}"
+            tally = outputs["result"].original.tally
+            self._nll += sum(row.nll for row in tally.rows)
+            self._tokens += tally.tokens
+            said += f", ppl {_perplexity(self._nll, self._tokens)}"
         self._stage.say(said)
 
     on_test_batch_end = on_validation_batch_end
@@ -104,7 +106,7 @@ class EvaluationProgress(ProgressBar):
     def _close(self) -> None:
         if self._stage is not None:
             stages.end(self._stage)
-        self._stage, self._tally = None, Tally()
+        self._stage, self._nll, self._tokens = None, 0.0, 0
 
 
 class TrainingProgress(RichProgressBar):
@@ -168,6 +170,6 @@ def _work(corpus: Corpus | None, first: WindowBatch | PromptBatch, batches: int)
     return float(sum(corpus.size(batch) for batch in corpus.plan[:batches]))
 
 
-def _perplexity(tally: Tally) -> str:
-    mean = sum(row.nll for row in tally.rows) / max(tally.tokens, 1)
+def _perplexity(nll: float, tokens: int) -> str:
+    mean = nll / max(tokens, 1)
     return f"{math.exp(mean):.4g}" if mean < 700 else "infinite"
