@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.contents import unpacked, unreadable
 from harness.data.tables import TEXT, Table
+from harness.errors import ConfigError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
     from pyarrow import DataType, RecordBatch, Schema
     from pyarrow.parquet import ParquetFile
 
@@ -50,13 +51,22 @@ class ArrowTable(Table):
         """Yields the value of each row, None for null."""
         if column not in self._kinds:
             return
-        cells = (cell for batch in self._batches(column) for cell in batch.column(0))
-        for number, cell in enumerate(cells, start=1):
+        for number, cell in enumerate(self._cells(column), start=1):
             try:
                 yield f"row {number}", cell.as_py()
             except UnicodeDecodeError:
                 told = f"row {number}: its {column} is not UTF-8"
                 raise unreadable(self.path, told) from None
+
+    def _cells(self, column: str) -> Iterator[Any]:
+        rows = 0
+        try:
+            for batch in self._batches(column):
+                yield from batch.column(0)
+                rows += batch.num_rows
+        except ConfigError as error:
+            reason = f"{error.reason} (behind row {rows})" if rows else error.reason
+            raise ConfigError(error.key, error.value, reason) from error
 
     def shows_text(self, column: str | None, value: Any) -> bool:
         """Whether the schema says so, be every value null."""
@@ -77,14 +87,26 @@ def parquet_table(path: Path) -> ArrowTable:
     return ArrowTable(path, schema, batches)
 
 
-def dataset_table(path: Path, dataset: Dataset) -> ArrowTable:
+def dataset_table(path: Path, dataset: Dataset | IterableDataset) -> ArrowTable:
     """Makes a table of one split of a data set of ``datasets``, which is called ``path``."""
 
-    def batches(column: str) -> Iterator[RecordBatch]:
-        rows = dataset.select_columns(column).with_format("arrow")
-        yield from rows.iter(_ROWS_AT_ONCE)
+    def schema() -> Schema:
+        if dataset.features is not None:
+            return dataset.features.arrow_schema
+        first = next(_rows(path, dataset), None)  # of what is made on the way nothing is declared
+        return [] if first is None else first.schema
 
-    return ArrowTable(path, lambda: dataset.features.arrow_schema, batches)
+    def batches(column: str) -> Iterator[RecordBatch]:
+        yield from _rows(path, dataset.select_columns(column))
+
+    return ArrowTable(path, schema, batches)
+
+
+def _rows(path: Path, dataset: Dataset | IterableDataset) -> Iterator[RecordBatch]:
+    try:
+        yield from dataset.with_format("arrow").iter(_ROWS_AT_ONCE)
+    except Exception as error:  # what is read on the way fails as the network and others choose
+        raise unreadable(path, f"cannot be read: {_first_line(error)}") from error
 
 
 def saved_table(folder: Path) -> ArrowTable:

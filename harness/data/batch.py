@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,8 +18,20 @@ IGNORED = -100
 """Target of a position that is not scored."""
 
 
+class Batch:
+    """Rows that go through the model together: a dataclass whose tensors have a row for each."""
+
+    def halves(self) -> tuple[Self, Self]:
+        """The first half of the rows and the others, padded as they are together."""
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        half = -(-len(next(iter(tensors.values()))) // 2)
+        fields: Any = self
+        first = replace(fields, **{name: rows[:half] for name, rows in tensors.items()})
+        return first, replace(fields, **{name: rows[half:] for name, rows in tensors.items()})
+
+
 @dataclass
-class WindowBatch:
+class WindowBatch(Batch):
     """A batch of windows, padded on the right. B windows, T ids.
 
     Args:
@@ -27,6 +41,8 @@ class WindowBatch:
         input_ids: What the model sees, [B, T] int64.
         attention_mask: 1 at ids, 0 at padding, [B, T] int64.
         targets: The id that follows each position, [B, T] int64; -100 where none is scored.
+        key: What is the same for batches of the same ids, padded alike, of which the same are
+            scored, whatever their numbers; empty for a sentinel.
     """
 
     number: int
@@ -35,6 +51,17 @@ class WindowBatch:
     input_ids: Tensor
     attention_mask: Tensor
     targets: Tensor
+    key: str = ""
+
+    @property
+    def step(self) -> int:
+        """Number of the batch among all of a run."""
+        return self.number
+
+    @property
+    def size(self) -> float:
+        """How much work it is: ids, padding among them."""
+        return self.input_ids.numel()
 
     @classmethod
     def of(cls, ids: Tensor, number: int = 0) -> WindowBatch:
@@ -48,6 +75,13 @@ class WindowBatch:
         seen = ids[:, :-1]
         return cls(number, rows, rows, seen, torch.ones_like(seen), ids[:, 1:])
 
+    @classmethod
+    def sentinel(cls, pad_id: int = 0) -> WindowBatch:
+        """A batch that is run for the sake of other processes, and counts for nothing."""
+        # The one position is not masked: attention over nothing would give NaN.
+        none, one = torch.tensor([SENTINEL]), torch.ones(1, 1, dtype=torch.int64)
+        return cls(SENTINEL, none, none, one * pad_id, one, one * IGNORED)
+
 
 @dataclass(eq=False)
 class WindowRows(Dataset[WindowBatch]):
@@ -59,6 +93,7 @@ class WindowRows(Dataset[WindowBatch]):
         unit_of: Unit of resampling of each window.
         bos_id: The id in front of windows that have a BOS.
         pad_id: The id that fills rows up; masked, so that any will do.
+        first: Number of the first window.
     """
 
     tokens: list[Tensor]
@@ -66,24 +101,42 @@ class WindowRows(Dataset[WindowBatch]):
     unit_of: list[int]
     bos_id: int | None
     pad_id: int = 0
+    first: int = 0
+
+    @property
+    def key(self) -> str:
+        """What is the same for equal windows of equal text."""
+        cut = torch.tensor([(w.document, w.start, w.stop, w.scored) for w in self.windows])
+        return key_of(cut, *self.tokens)
 
     def __getitem__(self, batch: PlannedBatch) -> WindowBatch:
         """Makes the tensors of one planned batch."""
         number, indices = batch
         if number == SENTINEL:
-            # The one position is not masked: attention over nothing would give NaN.
-            none, one = torch.tensor([SENTINEL]), torch.ones(1, 1, dtype=torch.int64)
-            return WindowBatch(SENTINEL, none, none, one * self.pad_id, one, one * IGNORED)
-        windows = [self.windows[index] for index in indices]
+            return WindowBatch.sentinel(self.pad_id)
+        places = [index - self.first for index in indices]
+        windows = [self.windows[place] for place in places]
         rows = [window.row(self.tokens[window.document], self.bos_id) for window in windows]
         targets = [row[1:].clone() for row in rows]
         for target, window in zip(targets, windows, strict=True):
             target[: window.length - window.scored] = IGNORED
-        return WindowBatch(
-            number,
-            torch.tensor(indices),
-            torch.tensor([self.unit_of[index] for index in indices]),
+        padded = (
             pad_sequence([row[:-1] for row in rows], True, self.pad_id),
             pad_sequence([torch.ones_like(row[:-1]) for row in rows], True, 0),
             pad_sequence(targets, True, IGNORED),
         )
+        units = torch.tensor([self.unit_of[place] for place in places])
+        return WindowBatch(number, torch.tensor(indices), units, *padded, key_of(*padded))
+
+
+def key_of(*tensors: Tensor) -> str:
+    """What is the same for equal tensors, and differs for any others.
+
+    Args:
+        tensors: Tensors on the CPU.
+    """
+    digest = blake2b(digest_size=16)
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

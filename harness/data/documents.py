@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -59,10 +59,26 @@ def make_documents(
         The documents, none where there is no text.
     """
     if join == "document":
-        kept = islice((row for row in rows if row[1]), limit)
-        return [_document(name, [text], detokenizer) for name, text in kept]
+        return list(read_documents(rows, detokenizer=detokenizer, limit=limit))
     texts = [text for _, text in islice(rows, limit)]
     return [_document("corpus", texts, detokenizer)] if any(texts) else []
+
+
+def read_documents(
+    rows: Iterable[tuple[str, str]],
+    *,
+    detokenizer: Detokenizer = "none",
+    limit: int | None = None,
+) -> Iterator[Document]:
+    """Makes a document of each row that is not empty, as it is asked for.
+
+    Args:
+        rows: Pairs of name and text; no more of them are read than ``limit`` asks for.
+        detokenizer: What the text goes through before it is scored.
+        limit: The most rows to use; None: all.
+    """
+    kept = islice((row for row in rows if row[1]), limit)
+    return (_document(name, [text], detokenizer) for name, text in kept)
 
 
 def _document(name: str, texts: list[str], detokenizer: Detokenizer) -> Document:

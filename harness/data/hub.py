@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from os.path import isdir
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from harness.data.arrow_tables import ArrowTable, dataset_table
 from harness.data.files import at
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from harness.data.sources import TextSource
 
 
-def load(source: TextSource, split: str) -> Dataset:
-    """Loads one split of a data set, downloading it where no copy is cached.
+def hub_table(source: TextSource, split: str) -> ArrowTable:
+    """Opens one split of a data set; unless it is streamed, it is downloaded or found cached.
 
     Args:
         source: What names it: a hub id, or a folder that holds a clone.
@@ -29,11 +29,13 @@ def load(source: TextSource, split: str) -> Dataset:
 
     path = str(at(str(source.dataset)))
     # A cached copy of a folder may be older than what lies in it.
-    fresh = {"download_mode": "force_redownload"} if isdir(path) else {}
+    how: dict[str, Any] = {"download_mode": "force_redownload"} if isdir(path) else {}
+    how |= {"streaming": True} if source.streaming else {}
     try:
-        return load_dataset(path, source.name, split=split, revision=source.revision, **fresh)
+        found = load_dataset(path, source.name, split=split, revision=source.revision, **how)
     except (OSError, ValueError, RuntimeError, StopIteration, DatasetsError) as error:
         raise _refusal(error, source, split) from error
+    return dataset_table(Path(str(source.dataset)), found)
 
 
 def _refusal(error: Exception, source: TextSource, split: str) -> ConfigError:
@@ -51,6 +53,8 @@ def _refusal(error: Exception, source: TextSource, split: str) -> ConfigError:
         reason = "the hub cannot be reached and there is no cached copy; go online or give a file"
     elif told.startswith("Revision"):
         return ConfigError("data.revision", source.revision, "no such branch, tag or commit")
+    elif told.startswith("Bad split"):
+        return ConfigError("data.splits", split, f"there are {told.partition('splits: ')[2]}")
     elif told.startswith("Unknown split"):
         return ConfigError("data.splits", split, f"there are {told.partition('one of ')[2]}")
     elif told.startswith(("BuilderConfig", "Config name")):

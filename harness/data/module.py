@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import Any, get_args
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from harness.base.console import note
 from harness.data.checks import check_choice, check_whole
-from harness.data.corpus import Corpus, build_corpus, resolve_bos
-from harness.data.documents import Detokenizer, Document, Join, make_documents
-from harness.data.plan import LIMITS, RankBatches, ShuffledBatches, check_interval, take_share
+from harness.data.corpus import Corpus, ScoredText
+from harness.data.documents import Detokenizer, Join
+from harness.data.plan import LIMITS, RankBatches, ShuffledBatches, check_interval, take_limit
 from harness.data.prompts import OPENINGS, PromptBatch, Prompts, build_prompts
-from harness.data.sources import Reading, TextSource
+from harness.data.sources import TextSource
+from harness.data.stream import StreamedCorpus, StreamRows
+from harness.data.texts import Texts
 from harness.data.token_source import TokenSource
-from harness.data.windows import BosPolicy, Kind, check_lengths, choose_layout
+from harness.data.windows import BosPolicy, Kind, check_lengths
 from harness.errors import ConfigError
 
 Loader = DataLoader[Any]
@@ -64,9 +66,15 @@ class TextDataModule(LightningDataModule):
         prompts: Texts that the models continue, where `model.generation` asks for it: a list, a
             file (`.txt`: one a line; `.jsonl`, `.json`, `.csv`, `.parquet`, ...: the column
             `prompt`, or the only one of strings), or `openings`: the first 16 tokens of up to 64
-            paragraphs, spread evenly over the evaluated text.
+            paragraphs, spread evenly over the evaluated text (with `streaming`: over the first
+            4,096 documents of it).
         chat_template: Wrap each prompt as a user's message by the tokenizer's chat template.
         prompt_batch_size: Prompts per batch.
+        streaming: Read the text while it is scored, for what fits neither on a disk nor in memory:
+            documents in their order, up to 4,096 at a time, longest first among these alone. Any
+            data set of the hub and any local file but a `.json` that is one list; `join: document`;
+            `validate` and `test`. Every process reads all of it. Name a column that is not `text`:
+            to find one, files of JSON lines are read an extra time.
 
     Raises:
         ConfigError: A value that is out of range.
@@ -91,6 +99,7 @@ class TextDataModule(LightningDataModule):
         prompts: str | list[str] | None = None,
         chat_template: bool = False,
         prompt_batch_size: int = 32,
+        streaming: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(splits, dict):
@@ -105,32 +114,45 @@ class TextDataModule(LightningDataModule):
         check_whole(1, stride=stride, batch_size=batch_size, max_documents=max_documents)
         check_whole(1, prompt_batch_size=prompt_batch_size)
         check_lengths(windows, max_length, stride)
+        if not isinstance(streaming, bool):
+            raise ConfigError("data.streaming", streaming, "give true or false")
+        if streaming and join == "corpus":
+            reason = "joins all of the text, which data.streaming does not hold; choose document"
+            raise ConfigError("data.join", join, reason)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
         self.source: TokenSource = source
-        self.text = TextSource(dataset, name, revision, text_column)
+        self.text = TextSource(dataset, name, revision, text_column, streaming=streaming)
         self.splits = SPLITS | splits
-        self.max_length = max_length
-        self.stride = stride
-        self.join: Join = join
-        self.windows: Kind = windows
-        self.bos: BosPolicy = bos
-        self.detokenizer: Detokenizer = detokenizer
         self.batch_size = batch_size
-        self.max_documents = max_documents
         self.prompts = prompts
         self.chat_template = chat_template
         self.prompt_batch_size = prompt_batch_size
-        self._corpora: dict[str, Corpus] = {}
+        self._texts = Texts(
+            self.source,
+            self.text,
+            self.splits,
+            max_length,
+            stride,
+            join,
+            windows,
+            bos,
+            detokenizer,
+            batch_size,
+            max_documents,
+            self._say,
+        )
+        self._corpora: dict[str, Corpus | StreamedCorpus] = {}
         self._prompts: dict[str, Prompts] = {}
-        self._read: dict[tuple[str, str], tuple[list[Document], Reading]] = {}
         self._said: set[str] = set()
-        self._shares: dict[str, float] = {}
+        self._limits: dict[str, int | float] = {}
 
     def prepare_data(self) -> None:
         """Downloads a hub data set, on one process, so that the others find it cached."""
-        if self.text.from_hub and self.trainer is not None and self.trainer.state.fn is not None:
+        if self.text.streaming or not self.text.from_hub or self.trainer is None:
+            return
+        if self.trainer.state.fn is not None:
             for command in self._commands(self.trainer.state.fn.value):
-                self._reading(command)
+                self._texts.reading(command)
 
     def setup(self, stage: str) -> None:
         """Reads, tokenizes and cuts the text of a command; what it refuses, no weights wait for.
@@ -144,28 +166,37 @@ class TextDataModule(LightningDataModule):
         """
         # Lightning passes a member of an enumeration, which would show as such in errors.
         stage = str(getattr(stage, "value", stage))
+        if self.text.streaming:
+            self._check_streaming(stage)
         commands = self._commands(stage)
         new = [command for command in commands if command not in self._corpora]
-        self._corpora |= {command: self._build(command) for command in new}
+        self._corpora |= {command: self._texts.corpus(command) for command in new}
         if stage == "fit":
             self._prompts.clear()  # validation in between has windows alone
         elif stage not in self._prompts:
             self._prepare_prompts(stage)
-        self._read.clear()
+        self._texts.forget()
         # What has no splits holds the training text, whichever split that was taken from.
         unsplit = "validate" in commands and self.corpus("validate").record.split == "all"
         if "fit" in new and unsplit:
             whole = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the"
             self._say(f"{whole} training text; give a folder with train and validation files")
-        if share := take_share(self.trainer, stage, self._steps(stage)):
-            self._shares[stage] = share
+        for command in commands or (stage,):
+            limit = take_limit(self.trainer, command, self._steps(command))
+            if limit is not None:
+                self._limits[command] = limit
 
     def teardown(self, stage: str) -> None:
-        """Gives the trainer back the share of the batches that was taken from it."""
-        if stage in self._shares:
-            setattr(self.trainer, LIMITS[stage], self._shares.pop(stage))
+        """Gives the trainer back the limit of the batches that was taken from it."""
+        for command in self._commands(stage) or (stage,):
+            if command in self._limits:
+                setattr(self.trainer, LIMITS[command], self._limits.pop(command))
 
-    def corpus(self, command: str) -> Corpus:
+    def asked(self, command: str) -> list[object]:
+        """Returns what was asked for of a command's text, as far as it decides what is scored."""
+        return self._texts.asked(command)
+
+    def corpus(self, command: str) -> ScoredText:
         """Returns what ``setup`` has made ready for ``fit``, ``validate`` or ``test``."""
         return self._corpora[command]
 
@@ -177,9 +208,25 @@ class TextDataModule(LightningDataModule):
         """Returns the first batch of a command's prompts that has padding; None where none has."""
         return self._prompts[command].padded() if command in self._prompts else None
 
+    def batches(self, command: str) -> list[int | None]:
+        """Returns how many batches of windows, and of prompts, all processes run of a command.
+
+        Of a text that is streamed it is how many they run at most, None where all are asked for.
+        """
+        limit = self._limits.get(command, 1.0)
+        found: list[int | None] = []
+        for part in self._parts(command):
+            if isinstance(part, StreamedCorpus):
+                found.append(limit if isinstance(limit, int) else None)
+            elif isinstance(limit, int):
+                found.append(min(limit, len(part.plan)))
+            else:
+                found.append(max(1, int(len(part.plan) * limit)))
+        return found
+
     def longest_row(self) -> int:
         """Returns the most ids that the model will see at once, of a window or a prompt."""
-        parts: list[Corpus | Prompts] = [*self._corpora.values(), *self._prompts.values()]
+        parts: list[ScoredText | Prompts] = [*self._corpora.values(), *self._prompts.values()]
         return max(part.longest for part in parts)
 
     def train_dataloader(self) -> Loader:
@@ -188,14 +235,16 @@ class TextDataModule(LightningDataModule):
         Raises:
             ConfigError: The text is too short for a single batch.
         """
-        corpus = self.corpus("fit")
+        corpus = self._corpora["fit"]
+        assert isinstance(corpus, Corpus)  # `setup` refuses to train on a stream
         count = len(corpus.windows)
-        batches = ShuffledBatches(count, self.batch_size, *self._place())
+        batches = ShuffledBatches(count, self.batch_size, *self.place)
         if not len(batches):
             size = f"{count} windows of {corpus.record.max_length} ids"
             reason = f"the training text has only {size}; choose a smaller batch or max_length"
             raise ConfigError("data.batch_size", self.batch_size, reason)
         check_interval(self.trainer, len(batches))
+        batches.skipped = _trained_on(self.trainer) % len(batches)
         return DataLoader(corpus.rows, batch_size=None, sampler=batches)
 
     def val_dataloader(self) -> Loader | list[Loader]:
@@ -212,69 +261,62 @@ class TextDataModule(LightningDataModule):
 
     def _planned(self, command: str) -> Loader | list[Loader]:
         loaders: list[Loader] = []
-        for part in (self._corpora.get(command), self._prompts.get(command)):
-            if part is not None:
-                some = max(1, int(len(part.plan) * self._shares.get(command, 1.0)))
-                batches = RankBatches(part.plan[:some], *self._place())
-                # The sampler yields whole batches, which the data set turns into tensors.
-                loaders.append(DataLoader(part.rows, batch_size=None, sampler=batches))
+        ranks = self.place[1]
+        most = max(batches or ranks for batches in self.batches(command))
+        if most < ranks:
+            idle = (
+                f"{ranks - most} of {ranks} processes have nothing to do (batches in all: {most})"
+            )
+            self._say(f"{idle}; a smaller data.batch_size makes more")
+        for part, batches in zip(self._parts(command), self.batches(command), strict=True):
+            if isinstance(part, StreamedCorpus):
+                rows = StreamRows(part, *self.place, batches)
+                loaders.append(DataLoader(rows, batch_size=None))
+                continue
+            dealt = RankBatches(part.plan[:batches], *self.place)
+            # The sampler yields whole batches, which the data set turns into tensors.
+            loaders.append(DataLoader(part.rows, batch_size=None, sampler=dealt))
         return loaders[0] if len(loaders) == 1 else loaders
+
+    def _parts(self, command: str) -> list[Corpus | StreamedCorpus | Prompts]:
+        parts = (self._corpora.get(command), self._prompts.get(command))
+        return [part for part in parts if part is not None]
 
     def _say(self, line: str) -> None:
         """Says a line once, by one process."""
-        if line not in self._said and self._place()[0] == 0:
+        if line not in self._said and (not self.trainer or self.trainer.global_rank == 0):
             note(line)
         self._said.add(line)
 
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which share of the batches this process has, and how many shares there are."""
+        if not self.trainer:
+            return 0, 1
+        # Processes that share a model's layers between them have the same batches.
+        mesh = getattr(getattr(self.trainer, "strategy", None), "_device_mesh", None)
+        if mesh is not None:
+            axis = mesh["data_parallel"]
+            return axis.get_local_rank(), axis.size()
+        return self.trainer.global_rank, self.trainer.world_size
 
     def _steps(self, command: str) -> int:
-        return len(self._corpora[command].plan) if command in self._corpora else 0
+        return self._corpora[command].steps if command in self._corpora else 0
 
     def _commands(self, stage: str) -> tuple[str, ...]:
         if stage == "fit" and (self.trainer is None or self.trainer.limit_val_batches != 0):
             return ("fit", "validate")
         return (stage,) if stage != "predict" else ()
 
-    def _reading(self, command: str) -> Reading:
-        try:
-            return self.text.read(self.splits[command])
-        except ConfigError as error:
-            if error.key != "data.splits":
-                raise
-            raise ConfigError(f"data.splits.{command}", error.value, error.reason) from error
-
-    def _documents(self, command: str, join: Join) -> tuple[list[Document], Reading]:
-        if (command, join) not in self._read:
-            reading = self._reading(command)
-            documents = make_documents(
-                reading.rows, join=join, detokenizer=self.detokenizer, limit=self.max_documents
-            )
-            for line in reading.notes:
-                self._say(line)
-            self._read[command, join] = documents, reading
-        return self._read[command, join]
-
-    def _build(self, command: str) -> Corpus:
-        training = command == "fit"
-        bos = resolve_bos(self.bos, self.source)
-        layout = choose_layout(
-            self.windows, self.max_length, self.stride, bos, self.source.max_positions
-        )
-        if training:
-            layout = replace(layout, kind="chunks", stride=layout.max_length)
-        join: Join = "corpus" if training else self.join
-        documents, reading = self._documents(command, join)
-        return build_corpus(
-            documents,
-            reading,
-            self.source,
-            layout,
-            join=join,
-            batch_size=self.batch_size,
-            dataset=self.text.dataset,
-        )
+    def _check_streaming(self, stage: str) -> None:
+        """Refuses what has to know all of the text beforehand."""
+        if stage == "fit":
+            reason = "fit draws its batches from all of the text; leave it out"
+            raise ConfigError("data.streaming", True, reason)
+        limit = getattr(self.trainer, LIMITS[stage], None)
+        if stage != "predict" and isinstance(limit, float) and 0.0 < limit < 1.0:
+            reason = "of a text that is streamed nobody knows a share; give a number of batches"
+            raise ConfigError(f"trainer.{LIMITS[stage]}", limit, reason)
 
     def _prepare_prompts(self, command: str) -> None:
         if self.source.new_tokens is None and command != "predict":
@@ -283,14 +325,21 @@ class TextDataModule(LightningDataModule):
         try:
             self._prompts[command] = build_prompts(
                 self.prompts,
-                self._documents(command, "document")[0] if openings else [],
+                self._texts.documents(command) if openings else [],
                 self.source,
                 chat_template=self.chat_template,
                 batch_size=self.prompt_batch_size,
-                first_step=self._steps(command),
+                first_step=partial(self._steps, command),
             )
         except ConfigError as error:
             # Short texts have no openings; what else is measured of them stands by itself.
             if not openings or command == "predict" or error.key != "data.prompts":
                 raise
             self._say(f"no texts are generated: {error}")
+
+
+def _trained_on(trainer: Trainer | None) -> int:
+    """Batches of the present epoch that a training had done which is gone on with."""
+    if trainer is None:
+        return 0
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import torch
 from lightning.pytorch import Trainer
@@ -28,19 +30,40 @@ LIMITS = {
 PlannedBatch = tuple[int, list[int]]
 """The number of a batch in the plan and the windows in it; ``(SENTINEL, [])`` for a sentinel."""
 
+T = TypeVar("T")
 
-def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+
+def plan_batches(lengths: Sequence[int], batch_size: int, first: int = 0) -> list[list[int]]:
     """Cuts windows into batches, longest first.
 
     Args:
         lengths: Length of each window.
         batch_size: Windows per batch.
+        first: Number of the first window.
 
     Returns:
-        Indices of windows, sorted by (-length, index); the last batch may be smaller.
+        Numbers of windows, sorted by (-length, number); the last batch may be smaller.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    numbers = [first + index for index in order]
+    return [numbers[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def deal(batches: Iterator[T], rank: int, world_size: int) -> Iterator[T | None]:
+    """Deals batches whose number is not known to the ranks, one to each in turn.
+
+    Every rank gets equally many, as sharded models and collectives need.
+
+    Args:
+        batches: Batches of all ranks; those of one turn are asked for at once.
+        rank: Which process this is.
+        world_size: How many there are.
+
+    Yields:
+        The batches of this rank; None where those of the last turn do not suffice for all.
+    """
+    while turn := list(islice(batches, world_size)):
+        yield turn[rank] if rank < len(turn) else None
 
 
 @dataclass(eq=False)
@@ -78,6 +101,10 @@ class ShuffledBatches(RankBatches):
         batch_size: Windows per batch; the remainder of an epoch is left out.
         rank: Which process this is.
         world_size: How many there are.
+
+    Attributes:
+        skipped: Batches that are left out at the beginning of the next pass, as those are that were
+            trained on before a training was interrupted.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -87,6 +114,7 @@ class ShuffledBatches(RankBatches):
         self._count = count
         self._seed = torch.initial_seed()
         self._epoch = 0
+        self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order; the trainer calls it, so that resumed training sees the same one."""
@@ -95,14 +123,16 @@ class ShuffledBatches(RankBatches):
     def __iter__(self) -> Iterator[PlannedBatch]:
         generator = torch.Generator().manual_seed((self._seed + self._epoch) % 2**63)
         order = torch.randperm(self._count, generator=generator).tolist()
-        for number, places in super().__iter__():
+        first, self.skipped = self.skipped, 0
+        for number, places in islice(super().__iter__(), first, None):
             yield number, [order[place] for place in places]
 
 
-def take_share(trainer: Trainer | None, command: str, batches: int) -> float | None:
-    """Has a trainer ask for everything, where it asks for a share (``limit_val_batches: 0.1``).
+def take_limit(trainer: Trainer | None, command: str, batches: int) -> int | float | None:
+    """Has a trainer ask for everything, where it asks for a part (``limit_val_batches: 0.1``).
 
-    Lightning would refuse a share that is less than one batch of the prompts.
+    Lightning would take a number of batches as that of each process, and refuse a share that is
+    less than one batch of the prompts.
 
     Args:
         trainer: The trainer, if any.
@@ -110,15 +140,16 @@ def take_share(trainer: Trainer | None, command: str, batches: int) -> float | N
         batches: Batches of windows, 0 where there are prompts alone.
 
     Returns:
-        The share; None where it asked for all or for a number of them.
+        The share, or the number of batches of all processes; None where it asked for all.
 
     Raises:
         ConfigError: The share of the windows is less than one batch.
     """
-    limit = getattr(trainer, LIMITS.get(command, ""), None)
-    if not isinstance(limit, float) or not 0.0 < limit < 1.0:
+    limit: int | float | None = getattr(trainer, LIMITS.get(command, ""), None)
+    whole = isinstance(limit, float) and not 0.0 < limit < 1.0
+    if not limit or whole:
         return None
-    if batches and int(batches * limit) < 1:
+    if isinstance(limit, float) and batches and int(batches * limit) < 1:
         reason = f"less than one of {batches} batches; choose a larger share"
         raise ConfigError(f"trainer.{LIMITS[command]}", limit, reason)
     setattr(trainer, LIMITS[command], 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from harness.data.batch import Batch, key_of
 from harness.data.checks import check_vocabulary, padding_id
 from harness.data.documents import Document
 from harness.data.files import at, file_format
@@ -51,15 +52,17 @@ class _Prompt(NamedTuple):
 
 
 @dataclass
-class PromptBatch:
+class PromptBatch(Batch):
     """A batch of prompts, padded on the left. B prompts, T ids.
 
     Args:
         number: Place in the plan of the prompts, -1 for a sentinel, which counts for nothing.
-        step: Global number of the batch: the batches of windows come before.
+        step: Number of the batch among all of a run: the batches of windows come before. -1 for a
+            sentinel.
         prompts: Number of the prompt of each row, [B] int64; -1 in a sentinel.
         input_ids: Ids of the prompts, [B, T] int64.
         attention_mask: 1 at ids, 0 at padding, [B, T] int64.
+        key: What is the same for batches of the same prompts, padded alike.
     """
 
     number: int
@@ -67,6 +70,12 @@ class PromptBatch:
     prompts: Tensor
     input_ids: Tensor
     attention_mask: Tensor
+    key: str = ""
+
+    @property
+    def size(self) -> float:
+        """How much work it is: a batch."""
+        return 1.0
 
 
 @dataclass(eq=False)
@@ -76,12 +85,12 @@ class PromptRows(Dataset[PromptBatch]):
     Args:
         ids: Ids of each prompt.
         pad_id: The id that fills rows up; masked, so that any will do.
-        first_step: Global number of the first batch.
+        first_step: Tells the global number of the first batch, once it is its turn.
     """
 
     ids: Sequence[Sequence[int]]
     pad_id: int
-    first_step: int
+    first_step: Callable[[], int]
 
     def __getitem__(self, batch: PlannedBatch) -> PromptBatch:
         """Makes the tensors of one planned batch."""
@@ -91,7 +100,9 @@ class PromptRows(Dataset[PromptBatch]):
         input_ids = pad_sequence(rows, True, self.pad_id, "left")
         mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
         numbers = torch.tensor(prompts or [SENTINEL])
-        return PromptBatch(number, self.first_step + number, numbers, input_ids, mask)
+        key = key_of(input_ids, mask)
+        step = self.first_step() + number if number >= 0 else number
+        return PromptBatch(number, step, numbers, input_ids, mask, key if number >= 0 else "")
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,7 @@ def build_prompts(
     *,
     chat_template: bool,
     batch_size: int,
-    first_step: int,
+    first_step: Callable[[], int],
 ) -> Prompts:
     """Reads prompts and makes batches of them.
 
@@ -133,7 +144,7 @@ def build_prompts(
         source: The tokenizer, how much the model can see and how much it is to write.
         chat_template: Whether each is wrapped as a user's message that the model is to answer.
         batch_size: Prompts per batch.
-        first_step: Global number of the first batch.
+        first_step: Tells the global number of the first batch, once it is its turn.
 
     Raises:
         ConfigError: No text is generated, there are no prompts, the file cannot be read, a prompt

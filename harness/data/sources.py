@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from harness.data.contents import read_text
+from harness.data.contents import read_text, unreadable
 from harness.data.files import at, file_format, find_files, is_local
 from harness.data.tables import Table, choose_column, texts_of
 from harness.data.text_tables import CsvTable, JsonTable
@@ -46,6 +46,7 @@ class TextSource:
         text_column: Column that holds the text; None: ``default_column``, or the only column of
             strings.
         default_column: Column that is taken unless another is named.
+        streaming: Whether rows are read one after another, without a copy of all of them first.
     """
 
     dataset: str | list[str]
@@ -53,6 +54,7 @@ class TextSource:
     revision: str | None = None
     text_column: str | None = None
     default_column: str = "text"
+    streaming: bool = False
 
     def __post_init__(self) -> None:
         if not self.dataset:
@@ -77,17 +79,21 @@ class TextSource:
         # A clone of a hub data set is a folder, of which a configuration can be named.
         folder = isinstance(self.dataset, str) and os.path.isdir(at(self.dataset))
         if self.from_hub or (self.name is not None and folder):
-            from harness.data.arrow_tables import dataset_table
-            from harness.data.hub import load
+            from harness.data.hub import hub_table
 
-            table = dataset_table(Path(str(self.dataset)), load(self, split))
-            return self._reading([table], split)
+            return self._reading([hub_table(self, split)], split)
         if self.revision is not None or self.name is not None:
             key = "revision" if self.revision is not None else "name"
             reason = f"only a data set of the hub has one; take it out by --data.{key} null"
             raise ConfigError(f"data.{key}", self.revision or self.name, reason)
         found = find_files(self.dataset, split)
         parts = [path if file_format(path) == "txt" else table_of(path) for path in found.files]
+        for part in parts if self.streaming else ():
+            if isinstance(part, JsonTable) and part.is_one_value:
+                reason = (
+                    "one JSON value, which data.streaming cannot read row by row; give JSON lines"
+                )
+                raise unreadable(part.path, reason)
         return self._reading(parts, found.split, found.notes)
 
     def _reading(

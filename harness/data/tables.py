@@ -101,10 +101,10 @@ def texts_of(table: Table, column: str | None, notes: list[str]) -> Iterator[str
     if column is not None and not table.has(column) and (there := table.kinds()):
         raise unreadable(table.path, f"has no column {column}; there are {_shown(there)}")
     unsure: list[str] | None = []
-    nulls: list[str] = []
+    nulls, first_null = 0, ""
     for place, value in table.values(column):
         if value is None:
-            nulls.append(place)
+            nulls, first_null = nulls + 1, first_null or place
         text = "" if value is None else _checked(table, column, place, value)
         if unsure is None:
             yield text
@@ -117,8 +117,8 @@ def texts_of(table: Table, column: str | None, notes: list[str]) -> Iterator[str
         holds = "numbers" if any(unsure) else "nulls"
         raise unreadable(table.path, f"its column {column} holds nothing but {holds}")
     if nulls:
-        rows = f"{len(nulls):,} row{'s' * (len(nulls) > 1)} of {table.path.name}"
-        notes.append(f"{rows} without {column or 'text'}, {nulls[0]} the first, count as empty")
+        rows = f"{nulls:,} row{'s' * (nulls > 1)} of {table.path.name}"
+        notes.append(f"{rows} without {column or 'text'}, {first_null} the first, count as empty")
 
 
 def _checked(table: Table, column: str | None, place: str, value: object) -> str:

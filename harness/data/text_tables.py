@@ -38,7 +38,7 @@ class JsonTable(Table):
     def _rows(self) -> Iterator[tuple[str, dict[str, Any] | str]]:
         lines = ((n, line) for n, line in read_lines(self.path) if line.strip(_BLANK))
         rows = ((f"line {number}", self._load(line, number)) for number, line in lines)
-        if file_format(self.path) == "json" and not self._has_lines():
+        if self.is_one_value:
             text = read_text(self.path)
             value = self._load(text) if text.strip(_BLANK) else []
             items = value if isinstance(value, list) else [value]
@@ -49,13 +49,16 @@ class JsonTable(Table):
                 raise unreadable(self.path, told)
             yield place, row
 
-    def _has_lines(self) -> bool:
-        """Whether the first line is a row of its own: many a ``.json`` holds JSON lines."""
+    @property
+    def is_one_value(self) -> bool:
+        """Whether it is no row to a line; the first tells: many a ``.json`` holds JSON lines."""
+        if file_format(self.path) != "json":
+            return False
         lines = (line for _, line in read_lines(self.path) if line.strip(_BLANK))
         try:
-            return isinstance(json.loads(next(lines, "")), dict | str)
+            return not isinstance(json.loads(next(lines, '""')), dict | str)
         except (ValueError, RecursionError):
-            return False
+            return True
 
     def _load(self, text: str, line: int | None = None) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -11,7 +12,7 @@ from harness.data.documents import Document, Join
 from harness.data.windows import Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """What the bootstrap draws: a document or, in a joined corpus, a block of windows.
 
@@ -32,12 +33,13 @@ class Unit:
 
 
 def make_units(
-    documents: list[Document],
+    documents: Sequence[Document],
     cut: list[list[Window]],
     tokens: list[Tensor],
     *,
     join: Join,
-    covered: bool,
+    first: int = 0,
+    seen: dict[bytes, int] | None = None,
 ) -> tuple[list[int], list[Unit]]:
     """Makes a unit of each document that has windows or, of a joined corpus, of each block of them.
 
@@ -46,7 +48,9 @@ def make_units(
         cut: The windows of each.
         tokens: The token ids of each.
         join: What the documents were made by.
-        covered: Whether every token of every document is scored.
+        first: Number of the first unit: how many there are of documents before these.
+        seen: By what tells texts apart the first unit that has each, of documents before these; it
+            grows by those that are made. None: there are none before.
 
     Returns:
         Unit of each window, and the units.
@@ -57,7 +61,7 @@ def make_units(
     if join == "document":
         used = [(document, part) for document, part in zip(documents, cut, strict=True) if part]
         parts = [part for _, part in used]
-        about = [(d.name, d.words, d.bytes) if covered else (d.name, None, None) for d, _ in used]
+        about = [(document.name, document.words, document.bytes) for document, _ in used]
     else:
         windows = [window for part in cut for window in part]
         length = block_length(len(windows))
@@ -65,13 +69,13 @@ def make_units(
         parts = [windows[first : first + length] for first in starts]
         lasts = [min(first + length, len(windows)) - 1 for first in starts]
         about = [(f"windows {a}-{b}", None, None) for a, b in zip(starts, lasts, strict=True)]
-    seen: dict[bytes, int] = {}
+    seen = {} if seen is None else seen
     units = []
-    for number, ((name, words, size), part) in enumerate(zip(about, parts, strict=True)):
+    for number, ((name, words, size), part) in enumerate(zip(about, parts, strict=True), first):
         scored = sum(window.scored for window in part)
         same_as = seen.setdefault(_digest(part, tokens), number)
         units.append(Unit(name, scored, words, size, same_as))
-    return [unit for unit, part in enumerate(parts) for _ in part], units
+    return [unit for unit, part in enumerate(parts, first) for _ in part], units
 
 
 def _digest(part: list[Window], tokens: list[Tensor]) -> bytes:

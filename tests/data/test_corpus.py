@@ -6,8 +6,10 @@ import logging
 
 import pytest
 
-from harness.data.corpus import build_corpus, encode, resolve_bos
+from harness.data.corpus import build_corpus
 from harness.data.documents import make_documents
+from harness.data.encoding import encode, resolve_bos
+from harness.data.pages import Cutter
 from harness.data.sources import Reading
 from harness.data.windows import Layout
 from harness.errors import ConfigError
@@ -19,15 +21,9 @@ BOS, EOS, PAD = 256, 257, 258
 
 def build(texts, layout, *, join="document", tokenizer=None, batch_size=2, vocabulary=260):
     rows = ((f"d{i}", text) for i, text in enumerate(texts))
-    return build_corpus(
-        make_documents(rows, join=join),
-        Reading(iter(()), "all"),
-        Source(tokenizer or tiny_tokenizer(), vocabulary=vocabulary),
-        layout,
-        join=join,
-        batch_size=batch_size,
-        dataset="texts",
-    )
+    source = Source(tokenizer or tiny_tokenizer(), vocabulary=vocabulary)
+    cutter = Cutter(Reading(iter(()), "all"), source, layout, join, batch_size, "texts")
+    return build_corpus(make_documents(rows, join=join), cutter)
 
 
 def bos(policy, tokenizer, vocabulary=260):

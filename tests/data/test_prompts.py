@@ -36,7 +36,7 @@ def build(prompts: Any, documents: Any = (), tokenizer: Any = None, **keys: Any)
         keys.pop("vocabulary", 260),
         new_tokens=8,
     )
-    options = {"chat_template": False, "batch_size": 3, "first_step": 0} | keys
+    options = {"chat_template": False, "batch_size": 3, "first_step": lambda: 0} | keys
     return build_prompts(prompts, documents, source, **options)
 
 
@@ -218,7 +218,7 @@ def test_a_template_counts_towards_the_length() -> None:
 
 def test_rows_are_padded_on_the_left() -> None:
     tokenizer = tiny_tokenizer()
-    (batch,) = batches(build(["abc", "z", "xy"], first_step=7))
+    (batch,) = batches(build(["abc", "z", "xy"], first_step=lambda: 7))
     ids = {text: tokenizer(text)["input_ids"] for text in ("abc", "z", "xy")}
     assert batch.prompts.tolist() == [0, 2, 1]
     assert batch.input_ids.tolist() == [ids["abc"], [258, *ids["xy"]], [258, 258, *ids["z"]]]
@@ -234,7 +234,7 @@ def test_a_tokenizer_without_padding_will_do() -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_the_plan_does_not_depend_on_the_processes(world_size: int) -> None:
-    prompts = build([f"{'x' * (k % 5)}{k}" for k in range(11)], first_step=4)
+    prompts = build([f"{'x' * (k % 5)}{k}" for k in range(11)], first_step=lambda: 4)
     whole = {batch.number: batch for batch in batches(prompts)}
     assert len(whole) == 4
     dealt = [batches(prompts, rank, world_size) for rank in range(world_size)]
