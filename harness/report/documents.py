@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from harness.base.files import replacing
 from harness.data import Unit
 from harness.scoring.rows import Tally
+
+# The file is written when so many rows are there, for there may be hundreds of variants.
+_GROUP = 2**20
 
 _COLUMNS = {
     "variant": "string",
@@ -37,16 +43,32 @@ def save_documents(
     import pyarrow
     from pyarrow import parquet
 
-    rows = []
-    for name in names:
-        sums: dict[int, tuple[float, float, int]] = {}
-        for row in tallies[name].sorted_rows():
-            nll, kl, tokens = sums.get(row.unit, (0.0, 0.0, 0))
-            sums[row.unit] = nll + row.nll, kl + row.kl, tokens + row.tokens
-        for number, (nll, kl, tokens) in sorted(sums.items()):
-            unit = units[number]
-            raw = (unit.words, unit.bytes) if tokens == unit.tokens else (None, None)
-            rows.append(dict(zip(_COLUMNS, (name, unit.name, nll, kl, tokens, *raw), strict=True)))
     schema = pyarrow.schema([(k, pyarrow.type_for_alias(t)) for k, t in _COLUMNS.items()])
-    with replacing(path) as beside:
-        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), beside)
+    whole = np.array([unit.tokens for unit in units])
+    known = {
+        "document": np.array([unit.name for unit in units], dtype=object),
+        "words": np.array([unit.words for unit in units], dtype=object),
+        "bytes": np.array([unit.bytes for unit in units], dtype=object),
+    }
+    with replacing(path) as beside, parquet.ParquetWriter(beside, schema) as writer:
+        waiting: list[Any] = []
+        for name in names:
+            rows = tallies[name].rows
+            units_scored, where = np.unique(rows.unit, return_inverse=True)
+            # Added up in the order of the plan.
+            nll, kl, tokens = (np.bincount(where, x) for x in (rows.nll, rows.kl, rows.tokens))
+            partly = tokens != whole[units_scored]
+            told = {column: values[units_scored] for column, values in known.items()}
+            told["words"][partly] = told["bytes"][partly] = None
+            columns = {
+                "variant": pyarrow.array([name], "string").take(np.zeros(len(tokens), dtype=int)),
+                "nll_sum": nll,
+                "kl_sum": kl,
+                "tokens": tokens.astype(np.int64),
+                **told,
+            }
+            arrays = [pyarrow.array(columns[field.name], field.type) for field in schema]
+            waiting.append(pyarrow.Table.from_arrays(arrays, schema=schema))
+            if sum(map(len, waiting)) >= _GROUP or name == names[-1]:
+                writer.write_table(pyarrow.concat_tables(waiting).combine_chunks())
+                waiting.clear()

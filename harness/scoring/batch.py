@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from harness.base import shards
 from harness.base.memory import give_back
 from harness.models.head import ChunkedHead, evaluating
 from harness.results.schema import ORIGINAL
@@ -66,7 +67,7 @@ def score_batch(
         watch: Gives a context for each body's forward by name, in which it can be observed.
         chunk_bytes: Size of one chunk of fp32 logits. None: 64 MiB on the CPU, 256 MiB elsewhere.
         hidden_bytes: Hidden states kept of one group of variants, at least one variant's. None:
-            a sixteenth of the weights, but not less than 32 MiB.
+            a sixteenth of the weights in a process, but not less than 32 MiB.
 
     Returns:
         Scores by name, the original's first, each over the N scored tokens in row-major order.
@@ -79,8 +80,7 @@ def score_batch(
     if chunk_bytes is None:
         chunk_bytes = _CHUNK_BYTES if input_ids.device.type == "cpu" else _CHUNK_BYTES_ELSEWHERE
     if hidden_bytes is None:
-        weights = sum(parameter.nbytes for parameter in head.model.parameters())
-        hidden_bytes = max(_HIDDEN_BYTES, int(weights * _HIDDEN_SHARE))
+        hidden_bytes = max(_HIDDEN_BYTES, int(shards.stored(head.model) * _HIDDEN_SHARE))
     with evaluating(head.model), torch.inference_mode():
         batch = _Batch(head, input_ids, attention_mask, targets, chunk_bytes, watch)
         # Made first: small results between one chunk's logits and the next would keep the
@@ -91,6 +91,7 @@ def score_batch(
         }
         original = batch.hidden(ORIGINAL, nullcontext())
         size = max(1, hidden_bytes // max(1, original.nbytes))
+        size = batch.agree(size)
         for group in _groups(interventions, size):
             batch.score(original, group, scores)
         return scores
@@ -117,6 +118,7 @@ class _Batch:
         # All of about one size: a last one of a few rows would read the head's weights for those.
         chunks = max(1, math.ceil(rows / most_rows))
         self.chunk_rows = max(1, math.ceil(rows / chunks))
+        self.chunks = max(1, math.ceil(rows / self.chunk_rows))
 
     def empty(self, *, versus: bool = False) -> TokenScores:
         """Room for the scores of the original, or of a variant versus the original."""
@@ -125,6 +127,18 @@ class _Batch:
         if not versus:
             return TokenScores(nll)
         return TokenScores(nll, torch.empty_like(nll), torch.empty_like(like, dtype=torch.bool))
+
+    def agree(self, size: int) -> int:
+        """Has processes that run one model in step run body and tail equally often.
+
+        Args:
+            size: How many variants go together here.
+
+        Returns:
+            How many do in all processes.
+        """
+        smallest, self.chunks = shards.most(self.head.model, [-size, self.chunks])
+        return -smallest
 
     def hidden(
         self, name: str, patched: AbstractContextManager[object], out: Tensor | None = None
@@ -150,8 +164,8 @@ class _Batch:
         # What bodies worked in would lie beside the logits, which do not fit there.
         give_back()
         # Also where nothing is scored: sharded models wait for one another in the tail.
-        for start in range(0, max(1, len(original)), self.chunk_rows):
-            rows = slice(start, start + self.chunk_rows)
+        for chunk in range(self.chunks):
+            rows = slice(chunk * self.chunk_rows, (chunk + 1) * self.chunk_rows)
             self._score_rows(rows, original, hidden, tails, scores)
 
     def _score_rows(

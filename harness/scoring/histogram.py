@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Self
 
-import torch
+import numpy as np
 from torch import Tensor
 
 LOWEST_DECADE = -10
@@ -19,12 +19,14 @@ RELATIVE_ERROR = 10.0 ** (0.5 / BINS_PER_DECADE) - 1.0
 
 # Edges come from Python's pow and are compared with, never recomputed per value: the bin of a value
 # that sits on an edge is then the same however the stream was cut up and on whatever machine.
-_EDGES = [
-    10.0 ** (LOWEST_DECADE + i / BINS_PER_DECADE)
-    for i in range((HIGHEST_DECADE - LOWEST_DECADE) * BINS_PER_DECADE + 1)
-]
+_EDGES = np.array(
+    [
+        10.0 ** (LOWEST_DECADE + i / BINS_PER_DECADE)
+        for i in range((HIGHEST_DECADE - LOWEST_DECADE) * BINS_PER_DECADE + 1)
+    ]
+)
 # The middle of a bin is geometric, so that the error is the same fraction at either end of it.
-_MIDDLES = [0.0, *(math.sqrt(low * high) for low, high in itertools.pairwise(_EDGES))]
+_MIDDLES = [0.0, *(math.sqrt(low * high) for low, high in itertools.pairwise(_EDGES.tolist()))]
 
 
 class LogHistogram:
@@ -44,7 +46,7 @@ class LogHistogram:
     """
 
     def __init__(self) -> None:
-        self._counts = torch.zeros(len(_MIDDLES), dtype=torch.int64)
+        self._counts = np.zeros(len(_MIDDLES), dtype=np.int64)
         self.nonfinite = 0
         self.maximum: float | None = None
 
@@ -64,14 +66,13 @@ class LogHistogram:
         and add a batch at a time. Zeros, negative rounding errors and whatever else is below 1e-10
         fall into the bin whose value is 0.
         """
-        values = values.detach().flatten().cpu().double()
-        finite = values[values.isfinite()]
-        self.nonfinite += values.numel() - finite.numel()
-        if finite.numel() == 0:
+        found = values.detach().flatten().cpu().double().numpy()
+        finite = found[np.isfinite(found)]
+        self.nonfinite += found.size - finite.size
+        if finite.size == 0:
             return
-        edges = torch.tensor(_EDGES, dtype=torch.float64)
-        bins = torch.bucketize(finite, edges, right=True).clamp_(max=len(_MIDDLES) - 1)
-        self._counts += torch.bincount(bins, minlength=len(_MIDDLES))
+        bins = np.minimum(np.searchsorted(_EDGES, finite, side="right"), len(_MIDDLES) - 1)
+        self._counts += np.bincount(bins, minlength=len(_MIDDLES))
         self._raise_maximum(float(finite.max()))
 
     def merge(self, other: LogHistogram) -> None:
@@ -99,12 +100,12 @@ class LogHistogram:
         if self.maximum is None:
             return None
         rank = max(1, math.ceil(q * self.count))
-        index = int(torch.searchsorted(self._counts.cumsum(0), rank))
+        index = int(np.searchsorted(self._counts.cumsum(), rank))
         return min(_MIDDLES[index], max(self.maximum, 0.0))
 
     def state(self) -> dict[str, Any]:
         """Returns everything counted as plain numbers and lists, ready for JSON; empty bins out."""
-        filled = self._counts.nonzero().flatten()
+        filled = self._counts.nonzero()[0]
         return {
             "bins": filled.tolist(),
             "counts": self._counts[filled].tolist(),
@@ -116,7 +117,7 @@ class LogHistogram:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Returns the histogram whose ``state()`` this is."""
         histogram = cls()
-        histogram._counts[state["bins"]] = torch.tensor(state["counts"], dtype=torch.int64)
+        histogram._counts[state["bins"]] = state["counts"]
         histogram.nonfinite = state["nonfinite"]
         histogram.maximum = state["maximum"]
         return histogram

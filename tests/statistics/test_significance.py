@@ -99,7 +99,7 @@ def test_a_p_value_does_not_depend_on_its_company_nor_on_the_batch(
     d *= np.array([[1.0], [1e-6], [1e3], [1.0]])
     together = paired_p_values(d, 500, seed=3)
     assert len(set(together)) > 1
-    monkeypatch.setattr(significance, "_SIGNS", 1_000)
+    monkeypatch.setattr(significance, "_CHANGES", 30)
     assert [paired_p_values(row, 500, seed=3) for row in d[:, None]] == [[p] for p in together]
 
 
