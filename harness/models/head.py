@@ -8,7 +8,7 @@ Legend: B rows of T tokens, n positions, D features, V entries of the vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from harness.base import shards
 from harness.models.agreement import same_but_for_rounding
 from harness.models.repository import said
 from harness.outliers.parameters import storage_key
@@ -88,6 +89,8 @@ class ChunkedHead:
         if self._backbone is None:
             logits: Tensor = self.model(**inputs, return_dict=True).logits
             return logits
+        # It runs without the whole around it, which may hold parameters of its own for it.
+        shards.gather(self.model)
         hidden: Tensor = self._backbone(**inputs).last_hidden_state
         return hidden
 
@@ -121,7 +124,7 @@ class ChunkedHead:
         assert self._backbone is not None
         self._output = type(self._backbone(input_ids=ids, attention_mask=mask, use_cache=False))
         hidden = self.body(ids, mask).flatten(0, 1)
-        with _ParametersRead() as read:
+        with _ParametersRead(self.model) as read:
             logits = self.tail(hidden)
         expected = expected.flatten(0, 1)
         if logits.shape != expected.shape:
@@ -131,14 +134,15 @@ class ChunkedHead:
             self.model, expected, logits, lambda: self.tail(hidden), epsilons=4
         ):
             return "body and tail one after the other give other logits than the model"
-        self._find_names(self._backbone, read.keys)
+        self._find_names(self._backbone, read.names)
         return None
 
-    def _find_names(self, backbone: nn.Module, read: set[object]) -> None:
-        keys = {n: storage_key(p) for n, p in self.model.named_parameters(remove_duplicate=False)}
+    def _find_names(self, backbone: nn.Module, read: set[str]) -> None:
+        shards.let_go(self.model)
+        keys = _keys_of(self.model)
         prefix = next(n for n, module in self.model.named_modules() if module is backbone) + "."
         inside = {key for name, key in keys.items() if name.startswith(prefix)}
-        outside = {key for name, key in keys.items() if not name.startswith(prefix)} | read
+        outside = {key for name, key in keys.items() if not name.startswith(prefix) or name in read}
         self._body_names = frozenset(name for name, key in keys.items() if key in inside)
         self._tail_names = frozenset(name for name, key in keys.items() if key in outside)
 
@@ -158,9 +162,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 class _ParametersRead(TorchFunctionMode):
     """Notes the parameters that operations read: a tail may reach into the body for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.keys: set[object] = set()
+        self._model = model
+        self.names: set[str] = set()
 
     def __torch_function__(
         self,
@@ -172,8 +177,17 @@ class _ParametersRead(TorchFunctionMode):
         kwargs = kwargs or {}
         for value in (*args, *kwargs.values()):
             if isinstance(value, nn.Parameter):
-                self.keys.add(storage_key(value))
+                # By name, and now: what is gathered for this moment is let go after it.
+                key = storage_key(value)
+                self.names |= {name for name, k in _keys_of(self._model).items() if k == key}
         return func(*args, **kwargs)
+
+
+_Keys = dict[str, Hashable]
+
+
+def _keys_of(model: nn.Module) -> _Keys:
+    return {n: storage_key(p) for n, p in model.named_parameters(remove_duplicate=False)}
 
 
 def _candidates(model: PreTrainedModel) -> list[nn.Module]:

@@ -36,8 +36,8 @@ def load_weights(
         checkpoint: Where the weights lie, in safetensors or a GGUF file, which is dequantised.
         config: The model's configuration.
         dtype: Data type of the weights, or `auto` for that of the configuration.
-        how: `attn_implementation`, `device_map` and `trust_remote_code`, as transformers reads
-            them.
+        how: `attn_implementation`, `device_map`, `trust_remote_code` and further arguments, as
+            transformers reads them.
 
     Returns:
         The model, and what a reader should know of its weights, one sentence each.

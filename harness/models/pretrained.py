@@ -6,7 +6,7 @@ configuration and the list of files, before any weight is read.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.base.console import quiet_transformers
+from harness.base.shards import class_of
 from harness.errors import ConfigError
 from harness.models import adapters
 from harness.models.checkpoint import Checkpoint
@@ -26,6 +27,7 @@ from harness.models.configuration import (
     unfit,
 )
 from harness.models.loading import load_weights, make_model, read_tokenizer
+from harness.models.sharding import Sharding
 from harness.outliers.parameters import parameter_count
 from harness.results.schema import ModelRecord
 
@@ -184,8 +186,11 @@ class Pretrained:
             return torch.float32
         return getattr(self.config, "dtype", None) or torch.float32
 
-    def check(self) -> None:
+    def check(self, sharding: Sharding | None = None) -> None:
         """Refuses what cannot be evaluated, before any weight is read.
+
+        Args:
+            sharding: How the model is to be divided among processes; None where it is not.
 
         Raises:
             ConfigError: For packed weights, pickled weights, or a data type that overflows.
@@ -203,6 +208,8 @@ class Pretrained:
             raise ConfigError("model.dtype", "float16", reason)
         if self.architecture is None:
             self.checkpoint.check()
+        if sharding is not None:
+            sharding.check(self)
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:
@@ -214,8 +221,12 @@ class Pretrained:
         with torch.device("meta"):
             return self._made()
 
-    def load(self) -> PreTrainedModel:
+    def load(self, sharding: Sharding | None = None) -> PreTrainedModel:
         """Loads the weights, or makes random ones where an architecture is given.
+
+        Args:
+            sharding: How the model is divided among processes, all of which load it; None where it
+                is not.
 
         Returns:
             The model in evaluation mode.
@@ -223,7 +234,7 @@ class Pretrained:
         Raises:
             ConfigError: If the weights are missing, incomplete, pickled or offloaded.
         """
-        self.check()
+        self.check(sharding)
         if self.architecture is not None:
             attention = self._how["attn_implementation"]
             return self._made(dtype=self.dtype, attn_implementation=attention).eval()
@@ -232,7 +243,9 @@ class Pretrained:
             self.remarks = [*self.base.remarks, *adapters.merge(model, self.checkpoint)]
             return model.eval()
         dtype = self._dtype if self.checkpoint.gguf is None else self.dtype
-        model, self.remarks = load_weights(self.checkpoint, self.config, dtype, self._how)
+        with sharding.loading() if sharding else nullcontext(self._how) as how:
+            how = {**self._how, **how}
+            model, self.remarks = load_weights(self.checkpoint, self.config, dtype, how)
         return model.eval()
 
     def end_ids(self, model: PreTrainedModel) -> set[int]:
@@ -247,7 +260,7 @@ class Pretrained:
         return ModelRecord(
             pretrained=self.name,
             revision=self.revision,
-            class_name=type(model).__name__,
+            class_name=class_of(model).__name__,
             parameters=parameter_count(model),
             dtype=str(model.dtype).removeprefix("torch."),
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.base import shards
+
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -55,12 +57,15 @@ def read(tensor: Tensor, index: Tensor) -> Tensor:
     """Values of some entries.
 
     Args:
-        tensor: Any tensor.
+        tensor: Any tensor; of one that is divided among processes, all have to read.
         index: Row-major positions in it, int64 [n], on any device.
 
     Returns:
         A copy [n], of the tensor's data type and on its device.
     """
-    if not len(index):
-        return tensor.detach().new_empty(0)
-    return memory(tensor).index_select(0, positions(index, tensor)).view(tensor.dtype)
+    own = shards.local(tensor).detach()
+    here, found = shards.share(index, tensor)
+    values = bits(own.new_empty(0))
+    if len(found):
+        values = memory(own).index_select(0, positions(found, own))
+    return shards.collect(values, here, tensor).view(tensor.dtype)

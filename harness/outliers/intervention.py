@@ -24,6 +24,11 @@ class Intervention(ABC):
     def is_identity(self) -> bool:
         """Whether it does nothing, so that the model under it is the original."""
 
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """What is the same for interventions that do the same to a model, and for no others."""
+
     @abstractmethod
     def applied(self, model: nn.Module) -> AbstractContextManager[None]:
         """Does it to a model for the length of a `with` block, and undoes it bit for bit."""
@@ -61,6 +66,11 @@ class Intervention(ABC):
             path: The file, in a folder that exists.
             model: What tells the model that it is for from others.
         """
+
+    @property
+    def untouched_by_controls(self) -> int:
+        """How many values its controls leave as they are, since they cannot do as it does there."""
+        return 0
 
     def shared_with_controls(self) -> Sequence[Shared]:
         """What a control is expected to do as well; nothing where no overlap can arise."""

@@ -6,25 +6,29 @@ from collections.abc import Hashable
 
 from torch import Tensor, nn
 
+from harness.base.shards import local
+
 
 def storage_key(tensor: Tensor) -> Hashable:
     """A key that two tensors share exactly if they are the same view of the same memory.
 
     Args:
         tensor: Any tensor. One without memory of its own (on the meta device, or of no entries)
-            is known by its identity instead, so keys hold only while the tensors live.
+            is known by its identity instead, so keys hold only while the tensors live. Of one that
+            is divided among processes the share here counts.
 
     Returns:
         Device, address of the storage, offset, shape and strides.
     """
-    if tensor.is_meta or tensor.numel() == 0:
+    own = local(tensor).detach()
+    if own.is_meta or own.numel() == 0:
         return id(tensor)
     return (
-        tensor.device,
-        tensor.untyped_storage().data_ptr(),
-        tensor.storage_offset(),
-        tuple(tensor.shape),
-        tensor.stride(),
+        own.device,
+        own.untyped_storage().data_ptr(),
+        own.storage_offset(),
+        tuple(own.shape),
+        own.stride(),
     )
 
 

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from harness.base import shards
 from harness.outliers import patchfile
 from harness.outliers.control import Shared, control_of
 from harness.outliers.criteria import Criterion
 from harness.outliers.edits import Edit, scaled_alike
-from harness.outliers.entries import memory
+from harness.outliers.entries import bits, memory
 from harness.outliers.intervention import Intervention
 from harness.outliers.parameters import parameter_count
 from harness.outliers.tensor_patch import TensorPatch, select
@@ -107,6 +109,16 @@ class Patch(Intervention):
         """Whether no entry is edited."""
         return not self.entries
 
+    @property
+    def key(self) -> str:
+        """A hash of the positions and of the new values."""
+        digest = blake2b(digest_size=16)
+        for tensor in self.tensors:
+            digest.update(f"{tensor.name} {list(tensor.shape)} {tensor.new.dtype} ".encode())
+            digest.update(tensor.index.numpy().tobytes())
+            digest.update(bits(tensor.new.cpu()).numpy().tobytes())
+        return digest.hexdigest()
+
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Edits the model's own weights for the length of a `with` block.
@@ -125,14 +137,15 @@ class Patch(Intervention):
         undo: list[tuple[Tensor, Tensor, Tensor]] = []
         try:
             for tensor, parameter in zip(self.tensors, parameters, strict=True):
-                if tensor.entries:
-                    where, new = tensor.placed(parameter)
-                    values = memory(parameter)
+                where, new = tensor.placed(parameter)
+                if len(where):
+                    values = memory(shards.local(parameter))
                     undo.append((parameter, where, values.index_select(0, where)))
                     values.index_copy_(0, where, new)
             yield
         finally:
             _restore(undo)
+            shards.let_go(model, self.names)
 
     def within(self, names: Collection[str]) -> Patch:
         """The entries of the parameters of these names."""
@@ -151,7 +164,7 @@ class Patch(Intervention):
         by_module_class: Counter[str] = Counter()
         for tensor in self.tensors:
             owner = model.get_submodule(tensor.name.rpartition(".")[0])
-            by_module_class[type(owner).__name__] += tensor.entries
+            by_module_class[shards.class_of(owner).__name__] += tensor.entries
         in_scope = self.told.in_scope
         return EditRecord(
             criterion=self.criterion,
@@ -168,6 +181,14 @@ class Patch(Intervention):
     def save(self, path: Path, model: Mapping[str, object]) -> None:
         """Writes the patch with its manifest."""
         patchfile.save(self.tensors, path, {"model": model, **self.made_by})
+
+    @property
+    def untouched_by_controls(self) -> int:
+        """Entries whose ratio of new to old is not finite, where controls are scaled by it."""
+        if self.editing is not None and type(self.editing).control is not Edit.control:
+            return 0
+        ratios = (tensor.new.double() / tensor.old.double() for tensor in self.tensors)
+        return sum(int((~ratio.isfinite()).sum()) for ratio in ratios)
 
     def shared_with_controls(self) -> Sequence[Shared]:
         """How many entries of each tensor a control is expected to edit too."""
@@ -231,7 +252,7 @@ def _restore(undo: list[tuple[Tensor, Tensor, Tensor]]) -> None:
         while undo:
             parameter, where, old = undo[-1]
             # Viewed afresh: a view made in inference mode could not be written outside it.
-            memory(parameter).index_copy_(0, where, old)
+            memory(shards.local(parameter)).index_copy_(0, where, old)
             undo.pop()
     except KeyboardInterrupt:
         _restore(undo)

@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from harness.base import shards
 from harness.errors import ConfigError
 from harness.outliers.criteria import Criterion
 from harness.outliers.edits import Edit
@@ -63,6 +64,7 @@ class TensorPatch:
             ConfigError: If the model has none of this name, shape and data type.
         """
         try:
+            shards.let_go(model, [self.name])
             parameter = model.get_parameter(self.name)
         except AttributeError:
             raise ConfigError("patch", self.name, "the model has no such parameter") from None
@@ -78,12 +80,15 @@ class TensorPatch:
     def placed(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
         """Positions in the parameter's `memory` and new values as integers, on its device.
 
-        Moved there once: applying a patch again costs neither a transfer nor a wait.
+        Of a parameter that is divided among processes, those in the share that lies here. Moved
+        there once: applying a patch again costs neither a transfer nor a wait.
         """
-        key = parameter.device, parameter.stride()
+        own = shards.local(parameter).detach()
+        key = own.device, own.stride(), shards.layout(parameter)
         if key not in self._placed:
-            where = positions(self.index, parameter)
-            self._placed[key] = where, bits(self.new.to(parameter.device))
+            here, index = shards.share(self.index, parameter)
+            new = self.new[here] if len(index) < self.entries else self.new
+            self._placed[key] = positions(index, own), bits(new.to(own.device))
         return self._placed[key]
 
 
@@ -101,6 +106,7 @@ def select(name: str, weight: Tensor, criterion: Criterion, edit: Edit) -> Tenso
     if weight.is_meta:
         reason = "was offloaded and cannot be edited; keep it on a device"
         raise ConfigError("model.device_map", name, reason)
+    weight = shards.whole(weight)
     mask = criterion.select(weight)
     _check_kind(mask, torch.bool, weight.shape, criterion, name)
     index = mask.flatten().nonzero()[:, 0]

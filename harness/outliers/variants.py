@@ -11,6 +11,7 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt
 from torch import nn
 
+from harness.base.shards import Wholes
 from harness.errors import ConfigError
 from harness.outliers import patchfile
 from harness.outliers.criteria import Criterion
@@ -98,7 +99,7 @@ class OutlierEdit(Variant):
             which=self.criterion.which(),
             scope=str(self.scope),
             in_scope=sum(parameter.numel() for parameter in parameters.values()),
-            nearest=None if patch.entries else self.criterion.nearest(parameters),
+            nearest=None if patch.entries else self.criterion.nearest(Wholes(parameters)),
         )
         made_by = {
             "variant": name,

@@ -1,5 +1,6 @@
 """What flows through a model: hooks that observe and change nothing."""
 
+from harness.probes.flow import Flow
 from harness.probes.massive import Massive
 from harness.probes.measuring import measure
 from harness.probes.moments import Moments, Thresholds
@@ -10,6 +11,7 @@ from harness.probes.sites import RESIDUAL, Site, Sites
 
 __all__ = [
     "RESIDUAL",
+    "Flow",
     "Massive",
     "Moments",
     "Observation",

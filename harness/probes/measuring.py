@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from harness.base.shards import ChannelGroup
 from harness.probes.moments import Moments, Thresholds
 from harness.probes.parts import Key, Parts, Stretches
 from harness.probes.reading import Floats, count_outside, power_sums
@@ -34,7 +35,9 @@ def measure(values: Tensor, thresholds: Thresholds) -> Moments:
     return measure_parts(values, whole, thresholds).get("whole", Moments())
 
 
-def measure_parts(values: Tensor, parts: Parts[Key], thresholds: Thresholds) -> dict[Key, Moments]:
+def measure_parts(
+    values: Tensor, parts: Parts[Key], thresholds: Thresholds, group: ChannelGroup | None = None
+) -> dict[Key, Moments]:
     """Moments of each of several parts of the rows of a matrix.
 
     Sums over a block of values are made in fp32 (in fp64 for fp64 values) and added up in fp64.
@@ -45,9 +48,12 @@ def measure_parts(values: Tensor, parts: Parts[Key], thresholds: Thresholds) -> 
         values: A matrix [n, D] of a floating-point type.
         parts: The parts.
         thresholds: What counts as an outlier.
+        group: Processes of which each has some of the columns, and all measure at once; None where
+            the matrix is whole.
 
     Returns:
-        Moments of the parts that have values, in order.
+        Moments of the parts that have values, in order: those of all columns, but for outliers,
+        which are counted among the columns here.
     """
     found: dict[Key, Moments] = {}
     if not values.numel() or not parts.filled:
@@ -57,33 +63,57 @@ def measure_parts(values: Tensor, parts: Parts[Key], thresholds: Thresholds) -> 
         sums = power_sums(values, parts.stretches)
         # This runs at every site, in caches that the model has filled: what a call of numpy costs
         # there should serve all parts.
-        totals = np.add.reduceat(sums[:, :4], parts.starts).tolist()
-        lows = np.minimum.reduceat(sums[:, 4], parts.starts).tolist()
-        highs = np.maximum.reduceat(sums[:, 5], parts.starts).tolist()
+        totals = np.add.reduceat(sums[:, :4], parts.starts)
+        lows = np.minimum.reduceat(sums[:, 4], parts.starts)
+        highs = np.maximum.reduceat(sums[:, 5], parts.starts)
+        width = values.shape[1]
+        if group is not None:
+            width, totals, lows, highs = _of_all_columns(group, width, totals, lows, highs)
         for (key, where, rows), (one, two, three, four), low, high in zip(
-            parts.filled, totals, lows, highs, strict=True
+            parts.filled, totals.tolist(), lows.tolist(), highs.tolist(), strict=True
         ):
-            count = rows * values.shape[1]
+            count = rows * width
             known = not (math.isnan(low) or math.isnan(high))
             largest = max(abs(low), abs(high)) if known else math.nan
             moments = Moments(count, one, two, three, four, largest)
             if not (_well_conditioned(moments) and _within(low, high, moments, thresholds)):
                 ranges = sums[where, 4:]
                 part = parts.stretches[where]
-                moments = _read_again(values, part, ranges, moments, thresholds)
+                moments = _read_again(values, part, ranges, moments, thresholds, group)
             found[key] = moments
     return found
 
 
+def _of_all_columns(
+    group: ChannelGroup, width: int, totals: Floats, lows: Floats, highs: Floats
+) -> tuple[int, Floats, Floats, Floats]:
+    """Number of columns, sums and ranges of parts of which each process has some columns."""
+    own = np.column_stack([np.full(len(lows), width), totals, lows, highs])
+    each = group.each(own)
+    return (
+        int(each[:, 0, 0].sum()),
+        each[:, :, 1:5].sum(0),
+        np.minimum.reduce(each[:, :, 5]),
+        np.maximum.reduce(each[:, :, 6]),
+    )
+
+
 def _read_again(
-    values: Tensor, part: Stretches, ranges: Floats, moments: Moments, thresholds: Thresholds
+    values: Tensor,
+    part: Stretches,
+    ranges: Floats,
+    moments: Moments,
+    thresholds: Thresholds,
+    group: ChannelGroup | None,
 ) -> Moments:
     """Moments of a part with outliers, or of which sums of powers do not tell enough."""
     largest = moments.max_abs
     if math.isfinite(largest) and largest and not _well_conditioned(moments):
         mean = moments.mean if math.isfinite(moments.mean) else 0.0
-        powers = power_sums(values, part, about=mean)[:, :4].sum(0).tolist()
-        moments = _shifted(moments.count, mean, powers)
+        powers = power_sums(values, part, about=mean)[:, :4].sum(0)
+        if group is not None:
+            powers = group.each(powers).sum(0)
+        moments = _shifted(moments.count, mean, powers.tolist())
     # Most stretches have none, as their range shows.
     left = part[~_within(ranges[:, 0], ranges[:, 1], moments, thresholds)]
     beyond = beyond_sigmas = 0

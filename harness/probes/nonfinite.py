@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import compress
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from harness.base.shards import channel_group, class_of, in_any_share, local
 
 
 def first_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
@@ -31,8 +36,8 @@ def first_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
         parameters that are not finite, if there are any: `model.layers.3.mlp.down_proj (its
         weight is not finite)`. None if every output is finite.
     """
-    arisen: list[tuple[str, nn.Module]] = []
     passed: list[tuple[str, nn.Module]] = []
+    flags: list[tuple[bool, bool]] = []
 
     def finished(
         name: str,
@@ -41,28 +46,41 @@ def first_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
         named: dict[str, object],
         output: object,
     ) -> None:
-        if arisen or _all_finite(output):
-            return
-        passed.append((name, module))
         values = [value for key, value in named.items() if "mask" not in key]
-        if _all_finite([*arguments, *values]):
-            arisen.append((name, module))
+        broken = not _all_finite(output)
+        passed.append((name, module))
+        flags.append((broken, broken and not _all_finite([*arguments, *values])))
 
     with ExitStack() as hooks:
         for name, module in model.named_modules():
-            hook = partial(finished, name or type(model).__name__)
+            hook = partial(finished, name)
             hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
         run()
-    found = arisen or passed
-    return _described(*found[0]) if found else None
-
-
-def _described(name: str, module: nn.Module) -> str:
-    own = module.named_parameters(recurse=False)
-    causes = [key for key, parameter in own if not parameter.isfinite().all()]
+    broken, was_given = _in_any_share(model, flags).T
+    sources = [*np.flatnonzero(broken & ~was_given), *np.flatnonzero(broken)]
+    bad = _bad_parameters(model)
+    if not sources:
+        return None
+    name, module = passed[sources[0]]
+    own = (key for key, _ in module.named_parameters(recurse=False))
+    causes = [key for key in own if f"{name}.{key}".lstrip(".") in bad]
+    name = name or class_of(model).__name__
     if not causes:
         return name
     return f"{name} (its {' and '.join(causes)} {'is' if len(causes) == 1 else 'are'} not finite)"
+
+
+def _in_any_share(model: nn.Module, flags: Sequence[tuple[bool, bool]]) -> NDArray[np.bool_]:
+    """Flags of outputs, of which other processes may have other channels [n, 2]."""
+    own, group = np.array(flags, np.float64).reshape(-1, 2), channel_group(model)
+    return (own if group is None else group.each(own).max(0)) > 0
+
+
+def _bad_parameters(model: nn.Module) -> set[str]:
+    """Names of the parameters that are not finite, be it in the share of another process."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    bad = [not local(parameter).isfinite().all() for parameter in parameters.values()]
+    return set(compress(parameters, in_any_share(model, bad)))
 
 
 def _all_finite(value: object) -> bool:

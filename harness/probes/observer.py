@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.base.shards import channel_group, puts_out_share
 from harness.errors import ConfigError
 from harness.probes.massive import Massive
 from harness.probes.measuring import measure_parts
@@ -88,6 +89,7 @@ class Observer:
                 hook = partial(follower.finished, site)
                 hooks.enter_context(module.register_forward_hook(hook))
             yield hooks
+        follower.end()
 
 
 class _Follower:
@@ -102,6 +104,13 @@ class _Follower:
         self._phase: Phase = "prefill"
         self._alive = torch.ones(len(prompts.owners), dtype=torch.bool)
         self._widths: dict[str, int] = {}
+        self._group = channel_group(observer.model)
+        self._is_share = puts_out_share(observer.model)
+
+    def end(self) -> None:
+        """Brings together, after the last forward pass, what each process saw of the channels."""
+        if self._group is not None:
+            self.observation.count_all(self._group, self._is_share)
 
     def begins(
         self, end_ids: Tensor, module: nn.Module, inputs: object, named: Mapping[str, Any]
@@ -125,7 +134,8 @@ class _Follower:
             if values is None:
                 return
             rows, thresholds = values.flatten(0, 1), self._observer.thresholds
-            found = measure_parts(rows, self.positions.parts, thresholds)
+            group = self._group if self._is_share(site.name) else None
+            found = measure_parts(rows, self.positions.parts, thresholds, group)
             # The median is over a text, of which decoding has one token at a time.
             if site.kind == RESIDUAL and self.positions.begins:
                 found = self._with_massive(found, self.positions, values)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from harness.base import shards
 from harness.models.head import ChunkedHead
 from harness.results.schema import ORIGINAL
 from harness.scoring.batch import IGNORED, score_batch
@@ -20,6 +21,8 @@ from harness.writing.generate import Continuation
 
 _Numbered = tuple[int, tuple[int, ...]]
 """Number of a prompt, and the tokens after it."""
+
+_ANY: tuple[_Numbered, ...] = ((0, (0,)),)
 
 
 def under_original(
@@ -50,8 +53,13 @@ def under_original(
     for name, texts in written.items():
         numbered = [(row, text.tokens) for row, text in enumerate(texts)]
         new = tuple(text for text in numbered if text[1] and text not in (own or {}))
-        if new not in batches:
-            batches[new] = _score(head, prompts, new)
+        # Where processes run one model in step, all score if one does.
+        scores = bool(new) and new not in batches
+        if any(shards.most(head.model, [scores])):
+            found = _score(head, prompts, new if scores else _ANY)
+            if scores:
+                batches[new] = found
+        batches.setdefault(new, [])
         nll = (own or {}) | dict(zip(new, batches[new], strict=True))
         own = nll if own is None else own
         pairs = zip(texts, numbered, strict=True)
@@ -63,8 +71,6 @@ def _score(
     head: ChunkedHead, prompts: Sequence[Sequence[int]], texts: Sequence[_Numbered]
 ) -> list[float]:
     """Negative log-likelihood of each text after the prompt of its number, summed, nats."""
-    if not texts:
-        return []
     width = max(len(prompts[row]) + len(text) for row, text in texts) - 1
     # What stands under the mask is of no account, so that any id will do.
     ids = torch.zeros(len(texts), width, dtype=torch.int64)

@@ -100,7 +100,7 @@ def test_a_limit_that_is_not_stated_is_found(
 ) -> None:
     model = tiny_model("llama")
     rows = Rows(model, most)
-    monkeypatch.setattr(Pretrained, "load", lambda _: model)
+    monkeypatch.setattr(Pretrained, "load", lambda *_: model)
     text = tmp_path / "long.txt"
     text.write_text("the quick brown fox " * 40)
     arguments: dict[str, Any] = {"command": command, "max_length": 64}
@@ -118,7 +118,7 @@ def test_what_is_tried_is_one_row_of_the_longest(
 ) -> None:
     model = tiny_model("llama")
     rows = Rows(model, 64)
-    monkeypatch.setattr(Pretrained, "load", lambda _: model)
+    monkeypatch.setattr(Pretrained, "load", lambda *_: model)
     options = {"model": {"generation": Generation(max_new_tokens=30)}, "max_length": 24}
     run(llama_folder, texts, tmp_path / "logs", prompts=["The quick"], **options)  # type: ignore[arg-type]
     trials = rows.lengths[: rows.lengths.index(24)]
@@ -157,7 +157,7 @@ def test_a_model_whose_own_forward_fails_is_refused_with_what_it_said(
 ) -> None:
     model = tiny_model("llama")
     Rows(model, 0)
-    monkeypatch.setattr(Pretrained, "load", lambda _: model)
+    monkeypatch.setattr(Pretrained, "load", lambda *_: model)
     with pytest.raises(ConfigError, match="its own forward fails: IndexError: index out") as error:
         run(llama_folder, texts, tmp_path / "logs")
     assert error.value.key == "model.pretrained"
