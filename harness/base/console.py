@@ -15,10 +15,19 @@ _HINTS = (
     r".*does not have many workers.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     r".*Checkpoint directory .* exists and is not empty.*",
+    r".*your dataloader is not resumable.*",
+    r".*`srun` command is available on your system but is not used.*",
 )
 
 # Categories of characters that act on a terminal, or on what stands beside them.
 _ACTING = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+
+# One process of several speaks.
+_speaks = True
+
+
+INTERRUPTED = 143
+"""Exit status of a run that a signal has ended, whichever signal it was."""
 
 
 def quiet() -> None:
@@ -87,11 +96,24 @@ def interrupted(folder: object = None) -> int:
     """
     so_far = "before anything was measured"
     if folder is not None:
-        so_far = f"what was measured so far lies in {folder}"
+        so_far = f"what was measured so far lies in {folder}; --resume {folder} goes on"
     _say("interrupted", so_far)
-    return 130
+    return INTERRUPTED
+
+
+def be_silent(silent: bool) -> None:
+    """Says nothing from now on, where another process speaks for all, or speaks again."""
+    global _speaks
+    _speaks = not silent
+
+
+def speaks() -> bool:
+    """Whether this process is the one that speaks."""
+    return _speaks
 
 
 def _say(kind: str, line: str) -> None:
+    if not _speaks:
+        return
     # One line, whatever a file or a foreign name brings into it.
     print(f"{kind}: {visible(line)}".replace("\n", "\\n"), file=sys.stderr)

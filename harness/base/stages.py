@@ -11,6 +11,8 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from harness.base.console import speaks
+
 SILENCE_SECONDS = 30.0
 """Where stderr is no terminal, a stage is heard of again after so many seconds."""
 
@@ -133,7 +135,8 @@ def stage(name: str, total: float | None = None) -> Iterator[Stage]:
 
 def begin(name: str, total: float | None = None) -> Stage:
     """Begins a stage that does not end where a block does; within another one nothing is shown."""
-    kind = Stage if _open else _Bar if sys.stderr.isatty() else _Lines
+    shown = _Bar if sys.stderr.isatty() else _Lines
+    kind = shown if speaks() and not _open else Stage
     begun = kind(name, total)
     _open.append(begun)
     return begun

@@ -20,11 +20,11 @@ def test_every_kind_of_line_is_one_line(capfd: pytest.CaptureFixture[str]) -> No
     note(hostile)
     assert refused(str(ConfigError(hostile, hostile, hostile))) == 2
     assert stopped(hostile) == 1
-    assert interrupted(hostile) == 130
+    assert interrupted(hostile) == 143
     out, err = capfd.readouterr()
     assert out == ""
     assert [line.partition(":")[0] for line in err.splitlines()] == [
         *("note", "refused", "stopped", "interrupted")
     ]
     assert "\x1b" not in err
-    assert err.count(r"x\x1b[2J\ny") == 6
+    assert err.count(r"x\x1b[2J\ny") == 7
