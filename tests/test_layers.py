@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": set(),
     "results": set(),
     "outliers": {"results"},
-    "statistics": {"results"},
+    "statistics": {"kernels", "results"},
     "probes": {"kernels", "results"},
     "data": {"demo", "results", "statistics"},
     "models": {"demo", "outliers", "results"},

@@ -10,7 +10,8 @@ from torch import nn
 
 from harness.base.memory import give_back
 from harness.base.stages import stage
-from harness.data import Corpus
+from harness.data import ScoredText
+from harness.evaluation.keys import key_of
 from harness.outliers.intervention import Intervention
 from harness.outliers.patch import Patch
 from harness.outliers.rounding import nudged
@@ -66,6 +67,11 @@ class Subject:
             return None
         return f"patches/{self.name}.safetensors"
 
+    @property
+    def key(self) -> str:
+        """What is the same for subjects of which the same is measured."""
+        return key_of(self.intervention.key, self.is_thorough, self.is_floor)
+
     def takes(self, number: int) -> bool:
         """Whether it scores the batch of this number."""
         return self.steps is None or number < self.steps
@@ -102,11 +108,13 @@ class Design:
         decode: Text of token ids.
         metrics: Further metrics of the texts, of `evaluate`.
         model_for_others: What tells the model of a saved patch, without where it lies here.
+        keys: By name of a model, what is the same where the same is done to the original.
+        settings: What decides, beside those and the batches, what is measured: a few keys, by name.
     """
 
     model: ModelRecord
     subjects: tuple[Subject, ...] = ()
-    corpus: Corpus | None = None
+    corpus: ScoredText | None = None
     prompts: Sequence[str] = ()
     resampling: Resampling = Resampling()
     observed: ObserverRecord | None = None
@@ -115,6 +123,8 @@ class Design:
     decode: Decode = str
     metrics: Sequence[Any] = ()
     model_for_others: Mapping[str, object] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reported(self) -> tuple[Subject, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,18 +47,22 @@ def effects(
         What was measured of each, by name, the original's first.
     """
     base = tallies[ORIGINAL]
-    tokens, baseline = _per_sample(base, samples)
+    sample_of = None if samples is None else np.asarray(samples)
+    tokens, baseline = _per_sample(base, sample_of)
     changes = {
-        subject.name: _per_sample(tallies[subject.name], samples)[1] - baseline
+        subject.name: _per_sample(tallies[subject.name], sample_of)[1] - baseline
         for subject in subjects
     }
+    controls: dict[str, list[_Array]] = defaultdict(list)
+    for subject in subjects:
+        if subject.control_of is not None:
+            controls[subject.control_of].append(changes[subject.name])
     rows = np.stack(list(changes.values())) if changes else np.zeros((0, len(tokens)))
     intervals = ratio_intervals(rows, tokens, resampling.confidence)
     p_values = paired_p_values(rows, resampling.resamples, resampling.seed)
     records = {ORIGINAL: schema.VariantRecord(likelihood=_likelihood(base, words, bytes))}
     for subject, interval, p_value in zip(subjects, intervals, p_values, strict=True):
         tally = tallies[subject.name]
-        controls = [changes[s.name] for s in subjects if s.control_of == subject.name]
         records[subject.name] = schema.VariantRecord(
             likelihood=_likelihood(tally, words, bytes),
             edit=subject.edit,
@@ -67,25 +73,24 @@ def effects(
                 perplexity_ratio=exp_or_none(interval.estimate),
                 **tally.divergence(),
             ),
-            versus_control=_versus_control(changes[subject.name], controls, tokens, resampling),
+            versus_control=_versus_control(
+                changes[subject.name], controls[subject.name], tokens, resampling
+            ),
         )
     return records
 
 
-def _per_sample(tally: Tally, samples: Sequence[int] | None) -> tuple[_Array, _Array]:
+def _per_sample(tally: Tally, samples: npt.NDArray[Any] | None) -> tuple[_Array, _Array]:
     """Scored tokens and nats per sample, summed in the order of the plan."""
-    rows = tally.sorted_rows()
-    labels = [row.unit if samples is None else samples[row.unit] for row in rows]
+    rows = tally.rows
+    labels = rows.unit if samples is None else samples[rows.unit]
     _, where = np.unique(labels, return_inverse=True)
-    tokens, nll = (
-        np.bincount(where, np.array(column, dtype=np.float64))
-        for column in ([row.tokens for row in rows], [row.nll for row in rows])
-    )
+    tokens, nll = (np.bincount(where, column) for column in (rows.tokens, rows.nll))
     return tokens.astype(np.float64), nll.astype(np.float64)
 
 
 def _likelihood(tally: Tally, words: int | None, bytes: int | None) -> schema.Likelihood:
-    return likelihood([row.nll for row in tally.sorted_rows()], tally.tokens, words, bytes)
+    return likelihood(tally.rows.nll.tolist(), tally.tokens, words, bytes)
 
 
 def _versus_control(
@@ -131,9 +136,10 @@ def noise_floor(
 
 def _differences(base: Tally, other: Tally) -> tuple[float | None, float | None]:
     """Change of nll and mean divergence, nats per token, on the windows that both cover."""
-    first = {row.window: row for row in base.rows}
-    rows = other.sorted_rows()
-    differences = [row.nll - first[row.window].nll for row in rows]
-    divergences = [row.kl for row in rows]
-    delta, divergence = (likelihood(nll, other.tokens).nll for nll in (differences, divergences))
+    first, rows = base.rows, other.rows
+    same = first.nll[np.searchsorted(first.window, rows.window)]
+    with np.errstate(invalid="ignore"):  # infinite beside infinite
+        differences = rows.nll - same
+    columns = (differences.tolist(), rows.kl.tolist())
+    delta, divergence = (likelihood(nats, other.tokens).nll for nats in columns)
     return delta, divergence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from typing import Any
 
 import torch
 
-from harness.base import stages
+from harness.base import shards, stages
+from harness.base.console import note
+from harness.base.memory import give_back, ran_out
 from harness.data import PromptBatch, WindowBatch
 from harness.evaluation.design import Subject
 from harness.evaluation.step import Outcome, StepResult
@@ -61,29 +64,73 @@ class Evaluator:
     every: int = field(default=1, kw_only=True)
     decoding: Decoding = field(default=Decoding(), kw_only=True)
     _noted: set[str] = field(default_factory=set, init=False)
+    _too_many: dict[type, int] = field(default_factory=dict, init=False)
 
-    def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
+    def step(
+        self, batch: WindowBatch | PromptBatch, known: Mapping[str, Outcome] | None = None
+    ) -> StepResult:
         """Measures one batch.
 
         Args:
             batch: Windows to score, or prompts to continue.
+            known: Outcomes of this batch, by model, that are known already: where nothing else is
+                asked for, no model runs.
         """
-        if isinstance(batch, WindowBatch):
-            subjects = [subject for subject in self.subjects if subject.takes(batch.number)]
-            result = self._score(batch, subjects)
+        known = known or {}
+        taken = {ORIGINAL, *(subject.name for subject in self._taking(batch))}
+        names = (ORIGINAL, *(subject.name for subject in self.subjects))
+        missing = [name in taken and name not in known for name in names]
+        # What another process of a divided model measures has to be run here as well, and counts
+        # for nothing.
+        run = shards.most(self.head.model, missing)
+        outcomes: Mapping[str, Outcome] = {}
+        if any(run):
+            outcomes = self._measure(batch, list(itertools.compress(self.subjects, run[1:])))
+            self._say_where_broken(outcomes, batch)
         else:
-            subjects = [subject for subject in self.subjects if subject.is_thorough]
-            result = self._continue(batch, subjects)
-        self._say_where_broken(result, batch)
-        return result
+            stages.current().advance(batch.size)
+        kept = (name for name in names if name in taken)
+        return StepResult(batch.step, {name: known.get(name) or outcomes[name] for name in kept})
 
-    def _score(self, batch: WindowBatch, subjects: Sequence[Subject]) -> StepResult:
+    def is_observed(self, batch: WindowBatch | PromptBatch) -> bool:
+        """Whether it is a batch's turn to be observed."""
+        return self.observer is not None and batch.step >= 0 and batch.step % self.every == 0
+
+    def _taking(self, batch: WindowBatch | PromptBatch) -> list[Subject]:
+        if isinstance(batch, WindowBatch):
+            return [subject for subject in self.subjects if subject.takes(batch.number)]
+        return [subject for subject in self.subjects if subject.is_thorough]
+
+    def _measure(
+        self, batch: WindowBatch | PromptBatch, subjects: Sequence[Subject]
+    ) -> dict[str, Outcome]:
+        """Runs the models, on half of the rows at a time once memory has run out."""
+        rows, ids = len(batch.input_ids), batch.input_ids.numel()
+        if rows == 1 or ids < self._too_many.get(type(batch), ids + 1):
+            try:
+                if isinstance(batch, WindowBatch):
+                    return self._score(batch, subjects)
+                return self._continue(batch, subjects)
+            except (RuntimeError, MemoryError) as error:
+                # Processes that divide a model among them have to run it equally often.
+                if rows == 1 or not ran_out(error) or shards.is_divided(self.head.model):
+                    raise
+                self._too_many[type(batch)] = ids
+                note(f"memory ran out, so batches of {ids:,} ids are taken in halves from here on")
+        # Out here nothing holds on to what the attempt had in memory.
+        give_back()
+        first, second = (self._measure(half, subjects) for half in batch.halves())
+        for name, outcome in first.items():
+            outcome.add(second[name])
+        return first
+
+    def _score(self, batch: WindowBatch, subjects: Sequence[Subject]) -> dict[str, Outcome]:
         changed = {s.name: s.intervention for s in subjects if not s.is_original}
         ids, mask, targets = batch.input_ids, batch.attention_mask, batch.targets
         watch = self._watch(
-            batch.number,
+            batch,
             lambda observer, name: observer.watching(mask, name),
-            work=ids.numel() / (1 + len(changed)),
+            work=batch.size / (1 + len(changed)),
         )
         scores = score_batch(self.head, ids, mask, targets, changed, watch=watch)
         outcomes = {}
@@ -93,16 +140,15 @@ class Evaluator:
             tally = Tally.of(batch.windows, batch.units, targets, score)
             source = name if name in scores else ORIGINAL
             outcomes[name] = Outcome(tally=tally, **watch.seen_of(source))
-        return StepResult(batch.number, outcomes)
+        return outcomes
 
-    def _continue(self, batch: PromptBatch, subjects: Sequence[Subject]) -> StepResult:
+    def _continue(self, batch: PromptBatch, subjects: Sequence[Subject]) -> dict[str, Outcome]:
         changed = {s.name: s.intervention for s in subjects if not s.is_original}
-        number = batch.step if batch.number >= 0 else batch.number
         ids, mask, how = batch.input_ids, batch.attention_mask, self.decoding
         watch = self._watch(
-            number,
+            batch,
             lambda observer, name: observer.generating(mask, how.end_ids, name),
-            work=1 / (1 + len(changed)),
+            work=batch.size / (1 + len(changed)),
         )
         written = generate_batch(
             self.head.model,
@@ -122,38 +168,44 @@ class Evaluator:
             rows = zip(batch.prompts.tolist(), written[source], strict=True)
             texts = {prompt: text for prompt, text in rows if prompt >= 0}
             outcomes[name] = Outcome(texts=texts, **watch.seen_of(source))
-        return StepResult(number, outcomes)
+        return outcomes
 
     def _watch(
         self,
-        number: int,
+        batch: WindowBatch | PromptBatch,
         observe: Callable[[Observer, str], AbstractContextManager[Observation]],
         work: float,
     ) -> _Watch:
-        turn = number >= 0 and number % self.every == 0
-        if self.observer is None or not turn:
+        if self.observer is None or not self.is_observed(batch):
             return _Watch(set(), lambda _: nullcontext(), work)
         observed = {ORIGINAL, *(subject.name for subject in self.subjects if subject.is_thorough)}
         return _Watch(observed, partial(observe, self.observer), work)
 
-    def _say_where_broken(self, result: StepResult, batch: WindowBatch | PromptBatch) -> None:
+    def _say_where_broken(
+        self, outcomes: Mapping[str, Outcome], batch: WindowBatch | PromptBatch
+    ) -> None:
         """Notes, once of each model, where in it numbers cease to be finite."""
         model = self.head.model
         subjects = {subject.name: subject for subject in self.subjects}
         kind = "batch" if isinstance(batch, WindowBatch) else "prompts"
         forward = partial(model, batch.input_ids, attention_mask=batch.attention_mask)
-        for name, outcome in result.outcomes.items():
+        broken = {name for name, outcome in outcomes.items() if not outcome.is_finite}
+        broken -= self._noted
+        names = [ORIGINAL, *(name for name, subject in subjects.items() if not subject.is_floor)]
+        # What is broken in another process is run here as well.
+        looks = shards.most(model, [name in broken for name in names])
+        for name in itertools.compress(names, looks):
             subject = subjects.get(name)
-            floor = subject is not None and subject.is_floor
-            if outcome.is_finite or floor or name in self._noted:
-                continue
-            self._noted.add(name)
             done = subject.intervention.applied(model) if subject else nullcontext()
             with evaluating(model), torch.inference_mode(), done:
                 site = first_nonfinite(model, forward)
+            if name not in broken:
+                continue
+            self._noted.add(name)
             where = f"first at {site}" if site else "in what is made of the logits"
-            note = f"{name}: NaN or infinity, {where}, in {kind} {batch.number}."
-            outcome.notes.append(note)
+            outcomes[name].notes.append(
+                f"{name}: NaN or infinity, {where}, in {kind} {batch.number}."
+            )
 
 
 @dataclass

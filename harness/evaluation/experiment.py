@@ -9,14 +9,18 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from harness.base.processes import Processes
 from harness.base.stages import stage
 from harness.data import PromptBatch, TextDataModule, WindowBatch
+from harness.errors import ConfigError
 from harness.evaluation.design import Design, Resampling
 from harness.evaluation.fitting import Fitting
 from harness.evaluation.measuring import Measuring
+from harness.evaluation.recall import Recall
 from harness.evaluation.step import StepResult
 from harness.evaluation.training import Training
-from harness.models import DType, Pretrained
+from harness.models import DType, Pretrained, Sharding
+from harness.models.sharding import check_strategy
 from harness.outliers.variants import VariantConfig, variants_of
 from harness.probes.settings import ActivationStatistics
 from harness.writing.settings import Generation
@@ -96,6 +100,8 @@ class OutlierExperiment(LightningModule):
         self.resampling = Resampling(resamples, confidence)
         self.activations: ActivationStatistics = activations or ActivationStatistics(enabled=False)
         self.task: Measuring | Fitting | None = None
+        self.processes = Processes()
+        self.recall = Recall()
 
     @classmethod
     def of(cls, module: LightningModule) -> OutlierExperiment:
@@ -114,10 +120,16 @@ class OutlierExperiment(LightningModule):
         return self.task
 
     @property
-    def _data(self) -> TextDataModule:
+    def data(self) -> TextDataModule:
+        """The text."""
         data = getattr(self.trainer, "datamodule", None)
         assert isinstance(data, TextDataModule)
         return data
+
+    def join(self) -> Processes:
+        """Finds the other processes of the run; each of them has to call this."""
+        self.processes = Processes.joined()
+        return self.processes
 
     # -- set-up ------------------------------------------------------------------------------
 
@@ -127,10 +139,15 @@ class OutlierExperiment(LightningModule):
         Args:
             stage: The command: `fit`, `validate`, `test` or `predict`.
         """
-        self.source.check()
         command = str(getattr(stage, "value", stage))
+        check_strategy(self.trainer.strategy, self.source.device_map)
+        sharding = Sharding.of(self.device_mesh)
+        if sharding is not None and command == "fit":
+            reason = "fit does not train a divided model; leave it out, or choose ddp"
+            raise ConfigError("trainer.strategy", "ModelParallelStrategy", reason)
+        self.source.check(sharding)
         if command == "fit":
-            self.task = Fitting(self.source, self.activations)
+            self.task = Fitting(self.source, self.activations, self.processes)
         else:
             self.task = Measuring(
                 self.source,
@@ -140,6 +157,8 @@ class OutlierExperiment(LightningModule):
                 self.control_seed,
                 self.resampling,
                 command,
+                self.recall,
+                self.processes,
             )
         self.task.check()
 
@@ -148,7 +167,7 @@ class OutlierExperiment(LightningModule):
         if hasattr(self, "model"):
             return
         with stage(f"loading {self.source.title}"):
-            model = self.source.load()
+            model = self.source.load(Sharding.of(self.device_mesh))
         if self.source.device_map is None:
             self.model = model
         else:
@@ -159,7 +178,7 @@ class OutlierExperiment(LightningModule):
 
     def on_validation_start(self) -> None:
         """Finds the outliers, now that the weights are in place and on their device."""
-        self._task.begin_evaluation(self.model, self._data)
+        self._task.begin_evaluation(self.model, self.data)
 
     on_test_start = on_validation_start
     on_predict_start = on_validation_start
@@ -190,13 +209,13 @@ class OutlierExperiment(LightningModule):
 
     def on_fit_start(self) -> None:
         """Tries the model out before it is trained."""
-        self._fitting.begin(self.model, self._data)
+        self._fitting.begin(self.model, self.data)
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, Tensor | StepResult]:
         """Next-token loss of one batch, in nats per token, and what was observed."""
         first = batch_idx % self.trainer.accumulate_grad_batches == 0
         loss, observed = self._fitting.train(batch, self.trainer.global_step, first=first)
-        self.log("likelihood/train_nll", loss, prog_bar=True)
+        self.log("likelihood/train_nll", loss, prog_bar=True, sync_dist=True)
         return {"loss": loss} | ({} if observed is None else {"result": observed})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

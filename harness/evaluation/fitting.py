@@ -7,9 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from harness.base.processes import Processes
 from harness.data import PromptBatch, TextDataModule, WindowBatch
 from harness.evaluation.design import Design
 from harness.evaluation.evaluator import Evaluator
@@ -33,10 +35,12 @@ class Fitting:
     Args:
         source: Where the model comes from.
         activations: What is observed.
+        processes: Those that train together.
     """
 
     source: Pretrained
     activations: ActivationStatistics
+    processes: Processes
 
     def check(self) -> None:
         """Refuses patterns that match nothing, before any weight is read."""
@@ -61,13 +65,14 @@ class Fitting:
     def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
         """Scores a batch of the validation."""
         result = self.evaluator.step(batch)
-        self._tally.merge(result.original.tally)
+        if result.number >= 0:
+            self._tally.merge(result.original.tally)
         return result
 
     def figures(self) -> dict[str, float]:
-        """What the validation gave, by the tag under which it is logged."""
-        nll = math.fsum(row.nll for row in self._tally.rows)
-        return {"likelihood/nll": nll / self._tally.tokens}
+        """What the validation gave in all processes, by the tag under which it is logged."""
+        rows = np.concatenate(self.processes.meet(np.asarray(self._tally.rows)))
+        return {"likelihood/nll": math.fsum(rows["nll"].tolist()) / int(rows["tokens"].sum())}
 
     def train(
         self, batch: WindowBatch, number: int, *, first: bool

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.processes import Processes
 from harness.data import PromptBatch, TextDataModule, WindowBatch
 from harness.data.checks import padding_id
 from harness.evaluation.design import Design, Resampling, find_subjects
 from harness.evaluation.evaluator import Decoding, Evaluator
+from harness.evaluation.keys import key_of, program_key, weights_key
+from harness.evaluation.recall import Recall
 from harness.evaluation.remarks import beforehand
 from harness.evaluation.step import StepResult
 from harness.models import Pretrained, try_out
 from harness.outliers.variants import Variant
 from harness.probes.settings import ActivationStatistics
+from harness.results.schema import ORIGINAL
 from harness.writing.generate import leaves_padding_out
 from harness.writing.settings import Generation
 
@@ -35,6 +39,8 @@ class Measuring:
         control_seed: Seed of the random controls.
         resampling: How intervals and p-values are made.
         command: `validate`, `test` or `predict`.
+        recall: What earlier attempts have measured.
+        processes: Those that measure together.
     """
 
     source: Pretrained
@@ -44,6 +50,8 @@ class Measuring:
     control_seed: int
     resampling: Resampling
     command: str
+    recall: Recall = field(default_factory=Recall)
+    processes: Processes = field(default_factory=Processes)
 
     def check(self) -> None:
         """Refuses, before any weight is read, what the configuration alone shows to be wrong."""
@@ -62,10 +70,28 @@ class Measuring:
         subjects = find_subjects(model, self.variants, self.control_seed)
         observer = self.activations.observer(model)
         record = self.source.record(model)
+        corpus = None if self.command == "predict" else data.corpus(self.command)
+        # Of a divided model each process has another share.
+        shares = dict.fromkeys(self.processes.meet(weights_key(model)))
+        weights = next(iter(shares)) if len(shares) == 1 else ""
+        scoring = [
+            *shares,
+            program_key(model),
+            head.reason,
+            observer and [observer.sites, self.activations.record],
+        ]
+        settings = {
+            "model": key_of(asdict(record)),
+            "weights": weights,
+            "data": key_of(data.asked(self.command), self.source.tokenizer.name_or_path),
+            "text": corpus.key if corpus is not None else "",
+            "windows": key_of(scoring),
+            "prompts": key_of(scoring, asdict(decoding)),
+        }
         self.design = Design(
             model=record,
             subjects=tuple(subjects),
-            corpus=None if self.command == "predict" else data.corpus(self.command),
+            corpus=corpus,
             prompts=data.prompt_texts(self.command),
             resampling=self.resampling,
             observed=self.activations.record,
@@ -83,6 +109,8 @@ class Measuring:
                 if self.source.is_local
                 else record
             ),
+            keys={ORIGINAL: ORIGINAL} | {subject.name: subject.key for subject in subjects},
+            settings=settings,
         )
         self.evaluator = Evaluator(
             head,
@@ -93,8 +121,27 @@ class Measuring:
         )
 
     def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
-        """Measures a batch."""
-        return self.evaluator.step(batch)
+        """Measures a batch, as far as it is not known."""
+        key, keys = self._key(batch), self.design.keys
+        found = self.recall.find(key, batch) if key else {}
+        known = {name: found[keys[name]] for name in keys if keys[name] in found}
+        step = self.evaluator.step(batch, known)
+        step.key = key
+        step.recalled = len(step.outcomes.keys() & known.keys())
+        return step
+
+    def _key(self, batch: WindowBatch | PromptBatch) -> str:
+        """What is the same for batches that give the same; empty for a sentinel."""
+        if not batch.key:
+            return ""
+        observed = self.evaluator.is_observed(batch)
+        if isinstance(batch, WindowBatch):
+            # Rows are found again by the order of their windows.
+            order = batch.windows.argsort().tolist()
+            return key_of(self.design.settings["windows"], batch.key, order, observed)
+        # What is drawn at random, each batch draws with a seed of its own.
+        drawn = batch.number if self.evaluator.decoding.arguments.get("do_sample") else None
+        return key_of(self.design.settings["prompts"], batch.key, observed, drawn)
 
     def figures(self) -> dict[str, float]:
         """What is logged by Lightning: nothing, since results say all."""

@@ -30,7 +30,13 @@ def beforehand(subjects: Sequence[Subject], unsplit: str | None) -> list[str]:
     said = []
     if unsplit is not None:
         said.append(f"All logits of a batch are in memory at once: {unsplit}.")
+    with_controls = {subject.control_of for subject in subjects}
     for subject in subjects:
+        if subject.name in with_controls and (left := subject.intervention.untouched_by_controls):
+            said.append(
+                f"{subject.name}: its controls leave {left:,} of their entries as they are, since "
+                "there the new value divided by the old is no finite number."
+            )
         if subject.control_of is None and subject.is_original and subject.edit is not None:
             nearest = subject.edit.nearest
             said.append(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.probes import Moments, Site, Where
+from harness.probes import Flow, Moments, Site, Where
+from harness.probes.flow import COLUMNS
 from harness.probes.observation import Phase
+from harness.probes.positions import Part
 from harness.results.schema import ORIGINAL
-from harness.scoring import LogHistogram, Tally, WindowRow
+from harness.scoring import LogHistogram, Tally
+from harness.scoring.rows import ROW
 from harness.writing.generate import Continuation
 
-_MOMENTS = [f.name for f in fields(Moments)]
-_SUMS = attrgetter(*_MOMENTS)
-_WHOLE = [type(getattr(Moments(), name)) is int for name in _MOMENTS]
+_HEADER = {"number", "key", "outcomes"}
+_WHOLE, _REAL = np.dtype("<i8"), np.dtype("<f8")
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Outcome:
 
     tally: Tally = field(default_factory=Tally)
     texts: dict[int, Continuation] = field(default_factory=dict)
-    moments: dict[Where, Moments] = field(default_factory=dict)
+    moments: Mapping[Where, Moments] = field(default_factory=dict)
     unplaced: set[tuple[str, Phase]] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
@@ -49,9 +52,7 @@ class Outcome:
         """Adds what another batch gave of the same model."""
         self.tally.merge(other.tally)
         self.texts |= other.texts
-        for where, moments in other.moments.items():
-            known = self.moments.get(where)
-            self.moments[where] = moments if known is None else known + moments
+        self.moments = Flow.of(self.moments) + Flow.of(other.moments)
         self.unplaced |= other.unplaced
         self.notes += other.notes
 
@@ -63,12 +64,18 @@ class StepResult:
         number: Place of the batch in the plan, windows before prompts; below 0 for one that was run
             for the sake of other processes and counts for nothing.
         outcomes: By name of the model, the original's first.
+        key: What is the same for steps of the same batch in the same setting.
+
+    Attributes:
+        recalled: How many of the outcomes were measured before; this is no part of the value.
     """
 
     # No dataclass: Lightning takes those apart, to move what a step returns from device to device.
-    def __init__(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
+    def __init__(self, number: int, outcomes: Mapping[str, Outcome], key: str = "") -> None:
         self.number = number
         self.outcomes = outcomes
+        self.key = key
+        self.recalled = 0
 
     @property
     def original(self) -> Outcome:
@@ -78,21 +85,20 @@ class StepResult:
     @property
     def is_scored(self) -> bool:
         """Whether windows were scored; else prompts were continued."""
-        return bool(self.original.tally.rows)
+        return bool(len(self.original.tally.rows))
 
     def to_bytes(self) -> bytes:
-        """The result as bytes: a line of JSON, and the sums of all moments in fp64."""
-        places = dict.fromkeys(w for outcome in self.outcomes.values() for w in outcome.moments)
-        numbers = {where: number for number, where in enumerate(places)}
+        """The result as bytes: two lines of JSON, then rows, histograms and moments in binary."""
+        places: dict[tuple[Where, ...], int] = {}
+        parts: list[bytes] = []
         header = {
             "number": self.number,
-            "places": [
-                (where.site.name, where.site.kind, where.site.layer, *where[1:]) for where in places
-            ],
-            "outcomes": {n: _told(outcome, numbers) for n, outcome in self.outcomes.items()},
+            "key": self.key,
+            "outcomes": {n: _told(o, places, parts) for n, o in self.outcomes.items()},
         }
-        sums = [_SUMS(m) for outcome in self.outcomes.values() for m in outcome.moments.values()]
-        return json.dumps(header).encode() + b"\n" + np.array(sums, "<f8").tobytes()
+        named = [[(s.name, s.kind, s.layer, *rest) for s, *rest in some] for some in places]
+        lines = (json.dumps(line).encode() + b"\n" for line in (header, named))
+        return b"".join((*lines, *parts))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StepResult:
@@ -101,44 +107,86 @@ class StepResult:
         Raises:
             ValueError: If `to_bytes` has not written that.
         """
-        line, _, rest = data.partition(b"\n")
         try:
-            header = json.loads(line)
+            line, named, rest = data.split(b"\n", 2)
+            header, places = json.loads(line), _places(named)
         except ValueError:
             header = None
-        if not isinstance(header, dict) or header.keys() != {"number", "places", "outcomes"}:
+        if not isinstance(header, dict) or header.keys() != _HEADER:
             raise ValueError("these bytes are no step")
-        due = sum(len(told["places"]) for told in header["outcomes"].values())
-        if len(rest) != 8 * due * len(_MOMENTS):
-            raise ValueError(f"a step of {due} moments has {len(rest)} bytes of them")
-        places = [Where(Site(*site), phase, part) for *site, phase, part in header["places"]]
-        sums = iter(np.frombuffer(rest, "<f8").reshape(-1, len(_MOMENTS)).tolist())
-        outcomes = header["outcomes"].items()
-        return cls(header["number"], {name: _read(told, places, sums) for name, told in outcomes})
+        outcomes, numbers = header["outcomes"], _Numbers(rest)
+        found = {name: _read(told, places, numbers) for name, told in outcomes.items()}
+        numbers.end()
+        return cls(header["number"], found, header["key"])
 
 
-def _told(outcome: Outcome, numbers: Mapping[Where, int]) -> dict[str, Any]:
+class _Numbers:
+    """Reads arrays that lie one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._place = 0
+
+    def next(self, count: int, kind: Any) -> NDArray[Any]:
+        """The next so many of a kind."""
+        start = self._place
+        self._place += count * kind.itemsize
+        if self._place > len(self._data):
+            raise ValueError(f"a step of at least {self._place} bytes of numbers has too few")
+        return np.frombuffer(self._data, kind, count, start)
+
+    def end(self) -> None:
+        """Checks that there are no more."""
+        if self._place != len(self._data):
+            raise ValueError(f"a step of {self._place} bytes of numbers has {len(self._data)}")
+
+
+def _told(
+    outcome: Outcome, places: dict[tuple[Where, ...], int], parts: list[bytes]
+) -> dict[str, Any]:
+    """What JSON holds of an outcome; the rest is added to the parts, as `_read` expects them."""
+    kl, flow = outcome.tally.kl.state(), Flow.of(outcome.moments)
+    parts += [
+        outcome.tally.rows.tobytes(),
+        np.array([kl["bins"], kl["counts"]], _WHOLE).tobytes(),
+        flow.numbers.astype(_REAL, copy=False).tobytes(),
+    ]
     return {
-        "rows": outcome.tally.rows,
-        "kl": outcome.tally.kl.state(),
+        "rows": len(outcome.tally.rows),
+        "bins": len(kl["bins"]),
+        "nonfinite": kl["nonfinite"],
+        "maximum": kl["maximum"],
         "texts": list(outcome.texts.items()),
-        "places": [numbers[where] for where in outcome.moments],
+        "places": places.setdefault(flow.places, len(places)),
         "unplaced": sorted(outcome.unplaced),
         "notes": outcome.notes,
     }
 
 
-def _read(told: Mapping[str, Any], places: list[Where], sums: Iterator[list[float]]) -> Outcome:
-    rows = [WindowRow(*row) for row in told["rows"]]
+def _read(
+    told: Mapping[str, Any], places: Sequence[tuple[Where, ...]], numbers: _Numbers
+) -> Outcome:
+    rows = numbers.next(told["rows"], ROW)
+    bins, counts = numbers.next(2 * told["bins"], _WHOLE).reshape(2, -1)
+    where = places[told["places"]]
+    moments = numbers.next(COLUMNS * len(where), _REAL).reshape(-1, COLUMNS)
+    kl = {"nonfinite": told["nonfinite"], "maximum": told["maximum"]}
     return Outcome(
-        tally=Tally(rows, LogHistogram.from_state(told["kl"])),
+        tally=Tally(rows, LogHistogram.from_state({"bins": bins, "counts": counts, **kl})),
         texts={n: Continuation(tuple(ids), *rest) for n, (ids, *rest) in told["texts"]},
-        moments={places[number]: _moments(next(sums)) for number in told["places"]},
+        moments=Flow(where, moments),
         unplaced={(site, phase) for site, phase in told["unplaced"]},
-        notes=list(told["notes"]),
+        notes=told["notes"],
     )
 
 
-def _moments(sums: list[float]) -> Moments:
-    values: Any = [int(x) if whole else x for x, whole in zip(sums, _WHOLE, strict=True)]
-    return Moments(*values)
+@lru_cache(maxsize=64)
+def _places(line: bytes) -> list[tuple[Where, ...]]:
+    # The same objects in all steps that have the same: moments are then added without comparing.
+    return [tuple(_where(*place) for place in some) for some in json.loads(line)]
+
+
+@cache
+def _where(name: str, kind: str, layer: int | None, phase: Phase, part: Part) -> Where:
+    # The same object in all places: what has others beside it is then found without comparing.
+    return Where(Site(name, kind, layer), phase, part)

@@ -41,7 +41,7 @@ def summarise(totals: Totals, design: Design, run: RunRecord) -> Results:
         how = design.resampling
         records = effects(tallies, design.reported, data.words, data.bytes, how, samples)
         floor = noise_floor(tallies, design.subjects)
-        texts = [samples[unit] for unit in {row.unit for row in original.rows}]
+        texts = [samples[unit] for unit in set(original.rows.unit.tolist())]
         units = "blocks of windows" if data.join == "corpus" else "documents"
         few = too_few(texts, _variants(records, design), how.resamples, units)
     written, problems = text_records({n: o.texts for n, o in totals.continued.items()}, design)
@@ -87,7 +87,7 @@ def _scored(whole: DataRecord, original: Tally) -> DataRecord:
         return whole
     return replace(
         whole,
-        documents=len({row.unit for row in original.rows}),
+        documents=len(set(original.rows.unit.tolist())),
         windows=len(original.rows),
         tokens=original.tokens,
         words=None,
@@ -98,5 +98,7 @@ def _scored(whole: DataRecord, original: Tally) -> DataRecord:
 def _is_partial(totals: Totals, design: Design) -> bool:
     windows = len(totals.scored.get(ORIGINAL, Outcome()).tally.rows)
     texts = len(totals.continued.get(ORIGINAL, Outcome()).texts)
-    all_windows = 0 if design.corpus is None else design.corpus.record.windows
-    return texts < len(design.prompts) or windows < all_windows
+    missed = design.corpus is not None and (
+        windows < design.corpus.record.windows or not design.corpus.is_whole
+    )
+    return texts < len(design.prompts) or missed

@@ -45,17 +45,20 @@ class Training:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW over the model's trainable parameters."""
         trainable = [weight for weight in model.parameters() if weight.requires_grad]
+        # Plain numbers: those of jsonargparse's types would stand in checkpoints, which are read
+        # without running any code.
+        rate, decay = float(self.learning_rate), float(self.weight_decay)
         groups = [
             {
                 "params": [weight for weight in trainable if weight.dim() >= 2],
-                "weight_decay": self.weight_decay,
+                "weight_decay": decay,
             },
             {
                 "params": [weight for weight in trainable if weight.dim() < 2],
                 "weight_decay": 0.0,
             },
         ]
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas)
+        return torch.optim.AdamW(groups, lr=rate, betas=self.betas)
 
     def schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
         """Linear warm-up, then a cosine that ends at ``final_learning_rate_fraction``.
@@ -70,6 +73,6 @@ class Training:
             optimizer,
             num_warmup_steps=self.warmup_steps,
             num_training_steps=steps,
-            min_lr_rate=self.final_learning_rate_fraction,
+            min_lr_rate=float(self.final_learning_rate_fraction),
         )
         return schedule

@@ -49,7 +49,7 @@ def prompts(number: int = 0, first_step: int = 4) -> PromptBatch:
     generator = torch.Generator().manual_seed(number)
     ids = [torch.randint(0, 256, (n,), generator=generator).tolist() for n in (9, 6)]
     ids = [[0]] * (2 * max(number, 0)) + ids
-    rows = PromptRows(ids, 258, first_step)
+    rows = PromptRows(ids, 258, lambda: first_step)
     return rows[number, [] if number < 0 else [2 * number, 2 * number + 1]]
 
 
@@ -272,7 +272,7 @@ def failing(model: PreTrainedModel, calls: int) -> Iterator[None]:
 
     def fail(*_: object) -> None:
         if next(left, None) is None:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("on fire")
 
     with model.model.layers[1].register_forward_hook(fail):
         yield
@@ -288,7 +288,7 @@ def test_also_after_an_error_in_the_middle(
     expected = evaluator.step(kind())
     # Prompts call it once for every token: the error comes while an edit is in place.
     calls = calls if kind is windows else 8 * (calls - 1) + 2
-    with failing(model, calls), pytest.raises(RuntimeError, match="out of memory"):
+    with failing(model, calls), pytest.raises(RuntimeError, match="on fire"):
         evaluator.step(kind())
     assert state(model) == before
     assert exact(evaluator.step(kind())) == exact(expected)

@@ -328,7 +328,7 @@ def test_the_original_scored_again_is_the_same(family: str, measured: Any) -> No
     ran = measured(family)
     floor = ran.results.noise_floor
     assert (floor.delta_nll, floor.kl_mean) == (0.0, 0.0)
-    assert ran.totals.scored[NOISE_FLOOR].tally.rows
+    assert len(ran.totals.scored[NOISE_FLOOR].tally.rows)
 
 
 @pytest.mark.parametrize("family", VARIED)
@@ -521,7 +521,8 @@ def test_what_is_not_finite_is_null_and_its_site_named(
     assert found.versus_control.excess_delta_nll is None
     site = "model.layers.1.input_layernorm (its weight is not finite)"
     warning = f"broken: NaN or infinity, first at {site}, in batch 0."
-    first, *others = ran.results.warnings
+    untouched, first, *others = ran.results.warnings
+    assert untouched.startswith("broken: its controls leave 1 of their entries as they are")
     assert first == warning
     assert all(said.startswith(("No p (", "One control tells")) for said in others)
     expected = measured("llama").results
@@ -549,7 +550,7 @@ def test_what_is_not_finite_writes_nothing_and_the_run_goes_on(
     data = {"max_length": LENGTH, "prompts": PROMPTS, "prompt_batch_size": 3}
     ran = run(folders("llama"), corpus, tmp_path, model=options, **data)
     site = "model.layers.1.input_layernorm (its weight is not finite)"
-    (warning,) = (line for line in ran.results.warnings if line.startswith("broken:"))
+    (warning,) = (line for line in ran.results.warnings if line.startswith("broken: NaN"))
     assert warning == f"broken: NaN or infinity, first at {site}, in batch 0."
     found = ran.results.variants["broken"].generation
     assert (found.tokens, found.prompts, found.broken) == (0, 4, 4)
@@ -676,6 +677,7 @@ def test_the_run_folder_of_a_library_user(measured: Any, folders: Any) -> None:
     ran = measured("llama")
     assert sorted(path.name for path in ran.folder.iterdir()) == [
         "documents.parquet",
+        "journal",
         "patches",
         "report.md",
         "results.json",
@@ -825,7 +827,8 @@ def test_an_interrupted_run_keeps_its_folder(folders: Any, corpus: Path, tmp_pat
     with pytest.raises(RuntimeError, match="on fire"):
         run(folders("llama"), corpus, tmp_path, callbacks=(Fault(),), recorder=recorder)
     assert (tmp_path / "mine/version_0/status").read_text() == "interrupted\n"
-    assert not (tmp_path / "mine/version_0/results.json").exists()
+    results = json.loads((tmp_path / "mine/version_0/results.json").read_text())
+    assert results["run"]["partial"] is True
 
 
 def test_test_measures_as_validate_does(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from harness.evaluation.design import Subject
-from harness.evaluation.remarks import near_rounding, overlaps, too_few
-from harness.outliers import Patch, TensorPatch
+from harness.evaluation.design import Subject, find_subjects
+from harness.evaluation.remarks import beforehand, near_rounding, overlaps, too_few
+from harness.outliers import AbsoluteThreshold, Clip, Criterion, Edit, Patch, TensorPatch, Zero
+from harness.outliers.variants import OutlierEdit
 from harness.results.schema import (
     EditRecord,
     NoiseFloor,
@@ -230,3 +232,26 @@ def test_what_too_little_cannot_tell_is_said_once(
 ) -> None:
     named = {str(number): each for number, each in enumerate(variants)}
     assert too_few(samples, named, resamples, "documents") == expected
+
+
+@dataclass(frozen=True)
+class Overflow(Edit):
+    """Makes every outlier infinite."""
+
+    def replace(self, weight: Tensor, index: Tensor, criterion: Criterion) -> Tensor:
+        return weight.new_full((len(index),), torch.inf)
+
+
+@pytest.mark.parametrize(("edit", "left"), [(Overflow(), 2), (Zero(), 0), (Clip(), 0)])
+def test_a_control_that_cannot_do_as_its_variant_is_said_to(edit: Edit, left: int) -> None:
+    model = nn.Linear(4, 1, bias=False)
+    model.weight.data = torch.tensor([[1.0, 9.0, 2.0, 8.0]])
+    variant = OutlierEdit(AbsoluteThreshold(5.0), edit, controls=1)
+    found = find_subjects(model, {"big": variant}, 0)
+    said = [line for line in beforehand(found, None) if "controls leave" in line]
+    assert len(said) == bool(left)
+    if left:
+        assert said[0].startswith("big: its controls leave 2 of their entries as they are")
+        control = next(s.intervention for s in found if s.control_of == "big")
+        with control.applied(model):
+            assert model.weight.tolist() == [[1.0, 9.0, 2.0, 8.0]]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,13 +29,17 @@ SITES = [Site("model.layers.0", "residual", 0), Site("model.norm", "norm", None)
 def exact(value: Any) -> Any:
     """A value such that equality is equality of types, of order, and of every bit of a float."""
     if isinstance(value, StepResult):
-        return value.number, exact(value.outcomes)
+        return value.number, value.key, exact(value.outcomes)
+    if isinstance(value, np.ndarray):
+        return exact(value.tolist())
+    if isinstance(value, Tally):
+        return exact(value.rows), exact(value.kl)
     if isinstance(value, LogHistogram):
         return exact(value._counts.tolist()), value.nonfinite, exact(value.maximum)
     if dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         return type(value).__name__, exact(fields)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "dict", [(exact(key), exact(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):
         return type(value).__name__, [exact(item) for item in value]
@@ -112,10 +117,14 @@ def of(outcome: Outcome) -> StepResult:
     return StepResult(7, {"original": Outcome(), "a": outcome, "b": Outcome()})
 
 
-HUGE = 10**30
+HUGE = 2**63 - 1
 CASES = {
     "nothing": of(Outcome()),
-    "rows": of(Outcome(Tally([WindowRow(HUGE, -HUGE, HUGE, x, -x, 0) for x in HARD]))),
+    "rows": of(
+        Outcome(
+            Tally([WindowRow(HUGE - 99 + k, -HUGE, HUGE, x, -x, 0) for k, x in enumerate(HARD)])
+        )
+    ),
     "histogram": of(Outcome(Tally(kl=histogram([*HARD, 1e-11, 1e5])))),
     "nothing finite": of(Outcome(Tally(kl=histogram([math.nan, math.inf])))),
     "texts": of(
@@ -156,6 +165,7 @@ CASES = {
         },
     ),
     "numbers below 0": StepResult(-1, {"original": Outcome()}),
+    "key": StepResult(2, {"original": Outcome()}, "0123 é"),
     "windows": scored(3, [4, 5, 6], NAMES),
     "prompts": written(10**12, [4, 0], NAMES),
 }
