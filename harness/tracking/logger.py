@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -15,7 +15,7 @@ from harness.evaluation.measurement import Totals
 from harness.evaluation.step import StepResult
 from harness.probes import Moments, Site
 from harness.results.schema import ORIGINAL, Results
-from harness.tracking.result_files import texts_of
+from harness.tracking.events import EventFiles
 from harness.tracking.run_folder import RunFolder
 from harness.tracking.tags import (
     activation_tags,
@@ -26,10 +26,6 @@ from harness.tracking.tags import (
     weight_tags,
 )
 from harness.tracking.writer import Writer
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.writer import FileWriter
 
 
 class RunLogger(Logger, Writer):
@@ -42,7 +38,7 @@ class RunLogger(Logger, Writer):
     def __init__(self) -> None:
         super().__init__()
         self._folder: RunFolder | None = None
-        self._writers: dict[str, SummaryWriter] = {}
+        self._files: EventFiles | None = None
         self._pending: dict[str, tuple[int, dict[str, float]]] = {}
         self._names: set[str] = set()
         self._layers: set[int] = set()
@@ -67,6 +63,7 @@ class RunLogger(Logger, Writer):
     def open(self, folder: RunFolder) -> None:
         """Names the folder that is written to."""
         self._folder = folder
+        self._files = EventFiles(folder.path)
 
     def begin(self, design: Design) -> None:
         """Begins a measurement: floors have no folder."""
@@ -89,7 +86,7 @@ class RunLogger(Logger, Writer):
 
     def finish(self, results: Results, totals: Totals, design: Design) -> None:
         """Writes the texts side by side, and a row of the HParams page for each variant."""
-        if rows := texts_of(totals, design):
+        if rows := totals.text_rows(design):
             self.text(ORIGINAL, "generations/side_by_side", report.html_table(rows))
         for name, record in (results.variants | results.controls).items():
             # Of the controls, `predict` looks at the first alone.
@@ -108,21 +105,23 @@ class RunLogger(Logger, Writer):
             params: What tells it from other rows.
             metrics: The variant's figures, the same tags in every folder.
         """
-        if self._folder is None:
+        if self._files is None:
             return
         from torch.utils.tensorboard.summary import hparams
 
         last = self._next
         for summary in hparams(dict(params), dict(metrics)):  # type: ignore[no-untyped-call]
-            self._events(variant).add_summary(summary, last)
+            self._files.add(variant, summary, last)
         self.scalars(variant, metrics, last - self._first)
         self._next = last  # the rows of all variants stand at one step
 
     @rank_zero_only
     def text(self, variant: str, tag: str, markup: str) -> None:
         """Writes a text of Markdown or a table of HTML."""
-        if self._folder is not None:
-            self._writer(variant).add_text(tag, markup, self._next)
+        if self._files is not None:
+            from torch.utils.tensorboard.summary import text
+
+            self._files.add(variant, text(tag, markup), self._next)  # type: ignore[no-untyped-call]
 
     @rank_zero_only
     def scalars(self, variant: str, values: Mapping[str, float], number: int) -> None:
@@ -133,7 +132,7 @@ class RunLogger(Logger, Writer):
             values: Scalars by tag; a card is made for each first segment of a tag.
             number: The step, within the measurement.
         """
-        if self._folder is None or not values:
+        if self._files is None or not values:
             return
         place = self.place(number)
         if variant in self._pending and self._pending[variant][0] != place:
@@ -154,39 +153,23 @@ class RunLogger(Logger, Writer):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Flushes, so that TensorBoard shows everything; the writers stay open."""
+        """Writes what is kept back, so that TensorBoard shows everything."""
         for variant in list(self._pending):
             self._write(variant)
-        for writer in self._writers.values():
-            writer.flush()
+        if self._files is not None:
+            self._files.flush()
 
     def close(self) -> None:
-        """Closes every file."""
+        """Completes every file."""
         self.finalize("closed")
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
 
     def _write(self, variant: str) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         step, values = self._pending.pop(variant)
-        # One protocol buffer for all tags: add_scalar would cost thirty times as much.
+        # One protocol buffer for all tags: one for each would cost thirty times as much.
         summary = Summary(
             value=[Summary.Value(tag=tag, simple_value=float(x)) for tag, x in values.items()]
         )
-        self._events(variant).add_summary(summary, step)
-
-    def _events(self, variant: str) -> FileWriter:
-        events = self._writer(variant).file_writer
-        assert events is not None  # only a closed SummaryWriter has none
-        return events
-
-    def _writer(self, variant: str) -> SummaryWriter:
-        if variant not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter
-
-            assert self._folder is not None
-            folder = str(self._folder.path / variant)
-            self._writers[variant] = SummaryWriter(folder, max_queue=1000)
-        return self._writers[variant]
+        assert self._files is not None  # or nothing would have been kept back
+        self._files.add(variant, summary, step)

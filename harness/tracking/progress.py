@@ -13,21 +13,17 @@ from lightning.pytorch.callbacks.progress.rich_progress import (
 )
 
 from harness.base import stages
-from harness.data import Corpus, PromptBatch, WindowBatch
+from harness.data import PromptBatch, ScoredText, WindowBatch
 from harness.evaluation.experiment import OutlierExperiment
+from harness.evaluation.step import StepResult
 from harness.tracking.checkpoint import MONITORED, TRAINED
+from harness.tracking.writer import Writer
 
-# Where the trainer holds how many batches each loader of a command has.
-_COUNTS = {
-    "validate": "num_val_batches",
-    "test": "num_test_batches",
-    "predict": "num_predict_batches",
-}
 # What is logged, by the names that leave room for the figures in 80 columns.
 _SHOWN = {TRAINED: "loss", MONITORED: "val nll"}
 
 
-class EvaluationProgress(ProgressBar):
+class EvaluationProgress(ProgressBar, Writer):
     """Shows on stderr how much of the text is scored, and how many prompts are continued.
 
     What counts is the work of every model on every batch, by its size, so that the time that is
@@ -37,7 +33,8 @@ class EvaluationProgress(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._stage: stages.Stage | None = None
-        self._batches = 0
+        self._batches: int | None = None
+        self._shares = 1
         self._nll = 0.0
         self._tokens = 0
 
@@ -45,6 +42,9 @@ class EvaluationProgress(ProgressBar):
         """Learns which command runs."""
         super().setup(trainer, pl_module, stage)
         self._command = str(getattr(stage, "value", stage))
+
+    def disable(self) -> None:
+        """Does nothing: stages say nothing in processes that are to be silent."""
 
     def on_validation_batch_start(
         self,
@@ -58,11 +58,13 @@ class EvaluationProgress(ProgressBar):
         if batch_idx == 0:
             self._close()
             name = "scoring" if isinstance(batch, WindowBatch) else "writing texts"
-            counts: list[int | float] = getattr(trainer, _COUNTS[self._command])
-            self._batches = int(counts[dataloader_idx])
-            corpus = OutlierExperiment.of(pl_module).design.corpus
-            self._stage = stages.begin(name, _work(corpus, batch, self._batches))
-            self._stage.say(f"0/{self._batches} batches")
+            experiment = OutlierExperiment.of(pl_module)
+            self._batches = experiment.data.batches(self._command)[dataloader_idx]
+            # What this process counts, the others do as well.
+            whole = _work(experiment.design.corpus, batch, self._batches)
+            self._shares = experiment.data.place[1]
+            self._stage = stages.begin(name, whole and whole / self._shares)
+            self._stage.say(self._done(0))
 
     on_test_batch_start = on_validation_batch_start
     on_predict_batch_start = on_validation_batch_start
@@ -79,16 +81,20 @@ class EvaluationProgress(ProgressBar):
         """Counts the batch, and says the original's perplexity so far."""
         if self._stage is None:
             return
-        said = f"{batch_idx + 1}/{self._batches} batches"
-        if isinstance(batch, WindowBatch):
-            tally = outputs["result"].original.tally
-            self._nll += sum(row.nll for row in tally.rows)
-            self._tokens += tally.tokens
+        said = self._done((batch_idx + 1) * self._shares)
+        if isinstance(batch, WindowBatch) and self._tokens:
             said += f", ppl {_perplexity(self._nll, self._tokens)}"
         self._stage.say(said)
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end
+
+    def step(self, step: StepResult) -> None:
+        """Adds what a batch gave, whichever process has scored it."""
+        if step.is_scored:
+            tally = step.original.tally
+            self._nll += float(tally.rows.nll.sum())
+            self._tokens += tally.tokens
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the last stage."""
@@ -102,6 +108,12 @@ class EvaluationProgress(ProgressBar):
     ) -> None:
         """Leaves the terminal as it was."""
         self._close()
+
+    def _done(self, batches: int) -> str:
+        """How many batches are done, of how many where that is known."""
+        if self._batches is None:
+            return f"{batches} batches"
+        return f"{min(batches, self._batches)}/{self._batches} batches"
 
     def _close(self) -> None:
         if self._stage is not None:
@@ -163,11 +175,13 @@ class TrainingProgress(RichProgressBar):
         self.refresh()
 
 
-def _work(corpus: Corpus | None, first: WindowBatch | PromptBatch, batches: int) -> float:
-    """How much there is to do: padded ids of windows, or batches of prompts."""
+def _work(
+    corpus: ScoredText | None, first: WindowBatch | PromptBatch, batches: int | None
+) -> float | None:
+    """How much there is to do: padded ids of windows, or batches of prompts; None: not known."""
     if isinstance(first, PromptBatch) or corpus is None:
         return batches
-    return float(sum(corpus.size(batch) for batch in corpus.plan[:batches]))
+    return corpus.work(batches)
 
 
 def _perplexity(nll: float, tokens: int) -> str:

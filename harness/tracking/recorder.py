@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -14,6 +16,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from harness import __version__
+from harness.base import signals
+from harness.base.files import write_text
+from harness.base.processes import EndedElsewhere, LostError, Processes
 from harness.errors import ConfigError
 from harness.evaluation.experiment import OutlierExperiment
 from harness.evaluation.step import StepResult
@@ -33,17 +38,24 @@ class RunRecorder(Callback):
         name: Name of the experiment, a folder below save_dir. Null: the last part of the model's
             name, or the model_type of model.architecture.
         save_dir: Folder of all runs.
+        resume: Folder of a run that was interrupted, or is to be made longer: it goes on there, and
+            what it has measured is not measured again. Null: a new folder.
 
     Attributes:
-        run: The run, once its folder is there; None before, and in all processes but the first.
+        run: The run, once its folder is there.
+        is_agreed: Whether all processes know why the run has ended.
     """
 
-    def __init__(self, name: str | None = None, save_dir: str = "logs") -> None:
+    def __init__(
+        self, name: str | None = None, save_dir: str = "logs", resume: str | None = None
+    ) -> None:
         if name is not None and not NAME.fullmatch(name):
             reason = "must be the name of one folder: letters, digits, dot, dash, underscore"
             raise ConfigError("run.name", name, reason)
         self.name = name
         self.save_dir = save_dir
+        self.resume = resume
+        self.is_agreed = False
         self.run: Run | None = None
         self._files = ResultFiles()
         self._writers: list[Writer] = [FlowTables(), self._files]
@@ -89,23 +101,49 @@ class RunRecorder(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes the folder, and points checkpoints at it."""
         self._stage = str(getattr(stage, "value", stage))
-        if self.run is not None or not trainer.is_global_zero:
+        if self.run is not None:
             return
         self._began = time.monotonic()
         self._started = datetime.now().astimezone()
-        name = self.name or OutlierExperiment.of(pl_module).source.title
-        self.run = Run(RunFolder(self.save_dir, name), self._writers, self._config)
+        experiment = OutlierExperiment.of(pl_module)
+        processes = experiment.join()
+        _check_packages(processes)
+        folder = self._open(experiment.source.title) if processes.is_first else None
+        path = processes.share(folder.path if folder else None)
+        assert path is not None  # what the first process shares
+        self.run = Run(
+            folder or RunFolder(path),
+            self._writers,
+            self._config,
+            processes,
+            resumed=self.resume is not None,
+        )
+        if processes.is_first:
+            write_text(self.run.folder.journal / "command", f"{self._stage}\n")
+        experiment.recall = self.run.recall
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.run.folder.path / "checkpoints")
+                callback.dirpath = str((path / "checkpoints").resolve())
+
+    def _open(self, title: str) -> RunFolder:
+        if self.resume is None:
+            return RunFolder.new(self.save_dir, self.name or title)
+        folder = RunFolder(Path(self.resume))
+        folder.take()
+        return folder
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Keeps the folder of an interrupted run; removes that of a refused one."""
+        signals.hold(False)
         if self.run is None:
             return
-        self.run.stop(refused=isinstance(exception, ConfigError | MisconfigurationException))
+        refused = isinstance(exception, ConfigError | MisconfigurationException)
+        refused |= isinstance(exception, EndedElsewhere) and exception.status == 2
+        self.is_agreed = _all_know(self.run.processes, exception)
+        record = self._record(trainer, pl_module) if self.is_agreed and self.run.has_begun else None
+        self.run.stop(record, refused=refused)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Completes the files."""
@@ -116,7 +154,9 @@ class RunRecorder(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Marks the run as running, while outliers are looked for."""
-        if self.run is not None:
+        signals.reclaim()
+        # One that is resumed may be refused yet, and is then what it was.
+        if self.run is not None and self.run.processes.is_first and self.resume is None:
             self.run.folder.set_status("running")
 
     on_fit_start = on_validation_start
@@ -127,6 +167,7 @@ class RunRecorder(Callback):
         """Begins a measurement, now that it is known what is measured."""
         if self.run is not None and self._stage != "fit":
             self.run.begin(OutlierExperiment.of(pl_module).design)
+            signals.hold(True)
 
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
@@ -140,7 +181,7 @@ class RunRecorder(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps what a batch gave."""
+        """Keeps what a batch gave, and ends the run there if a signal asks for it."""
         if self.run is not None and self._stage != "fit":
             self.run.step(outputs["result"])
 
@@ -151,35 +192,40 @@ class RunRecorder(Callback):
         """Writes the results of `validate`, `test` and `predict`."""
         if self.run is None or self._stage == "fit":
             return
-        resampling = OutlierExperiment.of(pl_module).design.resampling
-        self.run.finish(
-            RunRecord(
-                name=self.run.folder.name,
-                version=self.run.folder.version,
-                command=self._stage,
-                seed=self._seed,
-                world_size=trainer.world_size,
-                precision=str(trainer.precision),
-                duration_seconds=round(time.monotonic() - self._began, 3),
-                partial=False,
-                confidence=resampling.confidence,
-                resamples=resampling.resamples,
-                arguments=self._arguments,
-                started=self._started.isoformat(timespec="seconds"),
-                versions=_versions(),
-            )
-        )
+        signals.hold(False)
+        self.run.finish(self._record(trainer, pl_module))
 
     on_test_end = on_validation_end
     on_predict_end = on_validation_end
+
+    def _record(self, trainer: Trainer, pl_module: LightningModule) -> RunRecord:
+        assert self.run is not None
+        resampling = OutlierExperiment.of(pl_module).design.resampling
+        return RunRecord(
+            name=self.run.folder.name,
+            version=self.run.folder.version,
+            command=self._stage,
+            seed=self._seed,
+            world_size=trainer.world_size,
+            precision=str(trainer.precision),
+            duration_seconds=round(time.monotonic() - self._began, 3),
+            partial=False,
+            confidence=resampling.confidence,
+            resamples=resampling.resamples,
+            arguments=self._arguments,
+            started=self._started.isoformat(timespec="seconds"),
+            versions=_versions(),
+        )
 
     # -- a training --------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to keep what is observed of a training."""
         self._watched = None
+        signals.reclaim()
         if self.run is not None:
-            self.run.begin(OutlierExperiment.of(pl_module).design, measures=False)
+            self.run.begin_training(OutlierExperiment.of(pl_module).design)
+            signals.hold(True)
 
     def on_train_batch_end(
         self,
@@ -195,16 +241,67 @@ class RunRecorder(Callback):
         observed = outputs.get("result") if isinstance(outputs, Mapping) else None
         if isinstance(observed, StepResult):
             self._watched = observed.number
-            self.run.step(observed)
+            self.run.observe(observed)
         # Until the optimiser has moved, gradients of further batches are to be added.
         if self._watched is not None and trainer.global_step != self._watched:
-            self.run.weights(self._watched, OutlierExperiment.of(pl_module).weights())
+            if self.run.processes.is_first:
+                self.run.weights(self._watched, OutlierExperiment.of(pl_module).weights())
             self._watched = None
+        self.run.meet(may_end=_may_end(trainer, batch_idx))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Marks the training as complete."""
-        if self.run is not None:
+        signals.hold(False)
+        if self.run is not None and self.run.processes.is_first:
             self.run.folder.set_status("complete")
+
+
+def _may_end(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a training can end after a batch and go on with the next, and nothing is lost.
+
+    Gradients that are to be added up, a validation and a line of the log come after a batch.
+    """
+    done = batch_idx + 1
+    if trainer.check_val_every_n_epoch is None:
+        done = trainer.fit_loop.total_batch_idx + 1
+    every = int(getattr(trainer, "log_every_n_steps", 1))
+    return not (
+        trainer.is_last_batch
+        or (batch_idx + 1) % trainer.accumulate_grad_batches
+        or done % (trainer.val_check_batch or math.inf) == 0
+        or (every > 1 and trainer.global_step % every == 0)
+    )
+
+
+def _check_packages(processes: Processes) -> None:
+    """Refuses processes that do not run the same program."""
+    first, *others = processes.meet(_versions())
+    for rank, packages in enumerate(others, 1):
+        for name, has in packages.items():
+            if has != first[name]:
+                reason = f"process {rank} has {has}, the first {first[name]}; install the same"
+                raise ConfigError("package", name, reason)
+
+
+def _all_know(processes: Processes, exception: BaseException) -> bool:
+    """Whether all processes know of the end of a run, which then end alike.
+
+    Args:
+        processes: Those of the run.
+        exception: What ends this one.
+    """
+    if processes.count == 1:
+        return True
+    if isinstance(exception, LostError):
+        return False
+    if isinstance(exception, EndedElsewhere):
+        return True
+    if isinstance(exception, signals.Interrupted):
+        return exception.agreed
+    if isinstance(exception, ConfigError):
+        return processes.fail(str(exception), 2)
+    line = " ".join(f"{type(exception).__name__}: {exception}".split())
+    return processes.fail(line, 1)
 
 
 def _versions() -> dict[str, str]:

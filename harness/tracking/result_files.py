@@ -8,9 +8,8 @@ from harness import report
 from harness.base.files import write_text
 from harness.evaluation.design import Design
 from harness.evaluation.measurement import Totals
-from harness.evaluation.texts import text_rows
 from harness.results.codec import to_json
-from harness.results.schema import ORIGINAL, Results
+from harness.results.schema import Results
 from harness.tracking.run_folder import RunFolder
 from harness.tracking.writer import Writer
 
@@ -39,7 +38,7 @@ class ResultFiles(Writer):
             names = [*results.variants, *results.controls]
             path = self._folder / "documents.parquet"
             report.save_documents(path, tallies, design.corpus.units, names)
-        self.rows = texts_of(totals, design)
+        self.rows = totals.text_rows(design)
         if self.rows:
             report.save_generations(self._folder / "generations.jsonl", self.rows)
         for subject in design.subjects:
@@ -47,11 +46,3 @@ class ResultFiles(Writer):
                 path = self._folder / subject.patch_file
                 path.parent.mkdir(exist_ok=True)
                 subject.intervention.save(path, design.model_for_others)
-
-
-def texts_of(totals: Totals, design: Design) -> list[dict[str, Any]]:
-    """The rows of ``generations.jsonl``; none where no text was written."""
-    texts = {name: outcome.texts for name, outcome in totals.continued.items()}
-    if ORIGINAL not in texts:
-        return []
-    return list(text_rows(texts, design.prompts, ORIGINAL, design.decode))

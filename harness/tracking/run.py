@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
+from harness.base import signals
+from harness.base.console import note
 from harness.base.files import write_text
+from harness.base.pace import Pace
+from harness.base.processes import Processes
 from harness.base.stages import stage
 from harness.evaluation.design import Design
 from harness.evaluation.measurement import Measurement, Totals
+from harness.evaluation.recall import VERSION, Recall
 from harness.evaluation.step import StepResult
 from harness.evaluation.summary import summarise
 from harness.probes import Moments, Site
@@ -18,15 +26,42 @@ from harness.tracking.run_folder import RunFolder
 from harness.tracking.writer import Writer
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a process says when a step is done.
+
+    Attributes:
+        number: Which step it was.
+        ends: Whether a signal asks it to end.
+        kind: What kind of step it was.
+        taken: How long it has taken; None where nothing of the plan was measured.
+        recalled: How many models were measured before on that batch.
+        models: How many it is of.
+    """
+
+    number: int
+    ends: bool
+    kind: str
+    taken: timedelta | None
+    recalled: int = 0
+    models: int = 0
+
+
 class Run:
     """One call of the command line: what it measures goes to every writer, step by step.
 
+    Each process keeps its steps in a file of its own in the journal. The first follows the files of
+    the others and hands all steps to the writers in the order of the plan.
+
     Args:
         folder: Its folder.
-        writers: What keeps its parts.
+        writers: What keeps its parts; they are called in the first process alone.
         config: Text of config.yaml; None where a program called the harness.
+        processes: The processes that take part.
+        resumed: Whether the folder holds an earlier attempt at the same run.
 
     Attributes:
+        recall: What earlier attempts have measured.
         measurement: What was measured so far; None between measurements.
         totals: What the last measurement came to, added up.
         results: The same in figures, also where they could not be written.
@@ -34,43 +69,140 @@ class Run:
     """
 
     def __init__(
-        self, folder: RunFolder, writers: Sequence[Writer], config: str | None = None
+        self,
+        folder: RunFolder,
+        writers: Sequence[Writer],
+        config: str | None = None,
+        processes: Processes | None = None,
+        *,
+        resumed: bool = False,
     ) -> None:
         self.folder = folder
-        self.writers = writers
+        self._config = config
+        self.processes = processes or Processes()
+        self.writers = writers if self.processes.is_first else ()
         self.measurement: Measurement | None = None
         self.totals: Totals | None = None
         self.results: Results | None = None
         self.has_begun = False
-        self._journal = folder.path / "journal"
-        if config is not None:
-            write_text(folder.path / "config.yaml", config)
-        for writer in writers:
+        folder.journal.mkdir(parents=True, exist_ok=True)  # also where no other process sees it
+        self._earlier = sorted(folder.journal.glob("*.steps")) if resumed else []
+        self.recall = Recall(self._earlier)
+        attempts = (int(path.name.partition("-")[0]) for path in self._earlier)
+        self._attempt = self.processes.share(max(attempts, default=0))
+        if not self.processes.is_first:
+            return
+        if not resumed:
+            self._keep_config()
+        for writer in self.writers:
             writer.open(folder)
 
-    def begin(self, design: Design, *, measures: bool = True) -> None:
-        """Begins a measurement, or a training.
+    def begin(self, design: Design) -> None:
+        """Begins a measurement.
 
         Args:
             design: What is measured.
-            measures: Whether the steps make results; those of a training do not.
         """
-        self.folder.set_status("running")
+        self.recall.check(design)
+        self._close_measurement()
+        if self._earlier and self.processes.is_first:
+            self.folder.tidy()  # writers are told of all steps anew
+        self._attempt += 1
+        about = {"version": VERSION, "subjects": design.keys, "settings": design.settings}
+        self.measurement = Measurement(self._file(self.processes.rank), about)
+        self._others = {r: self._file(r) for r in range(1, self.processes.count)}
+        self.processes.meet(None)
+        # Steps of processes whose files cannot be seen from here are handed on at the end.
+        self._is_live = all(path.exists() for path in self._others.values())
+        self._due: deque[int] = deque()
+        self._told = -1
+        self._is_ending = False
+        self._pace = Pace()
+        self._keep_config()  # of a resumed run, now that nothing of it is refused any more
+        self._begin(design)
+
+    def begin_training(self, design: Design) -> None:
+        """Begins a training, whose steps make no results.
+
+        Args:
+            design: What is trained and observed.
+        """
+        self._close_measurement()
+        self._pace = Pace()
+        self._begin(design)
+
+    def _begin(self, design: Design) -> None:
+        self._recalled = self._models = 0
         self.has_begun = True
         self.design = design
-        self._drop_journal()
-        if measures:
-            self._journal.mkdir()
-            self.measurement = Measurement(self._journal / "0.steps")
+        if self.processes.is_first:
+            self.folder.take()
+            self.folder.set_status("running")
         for writer in self.writers:
             writer.begin(design)
 
     def step(self, step: StepResult) -> None:
-        """Keeps what a batch gave; what belongs to no batch of the plan is left out."""
-        if step.number < 0:
-            return
-        if self.measurement is not None:
-            self.measurement.add(step)
+        """Keeps what a batch gave, and waits until every process is done with its own.
+
+        Args:
+            step: What the batch gave; what belongs to no batch of the plan is left out.
+
+        Raises:
+            Interrupted: If a signal asks any of them to end.
+            LostError: If one of them has ended, or hangs.
+            EndedElsewhere: If one of them has failed.
+        """
+        assert self.measurement is not None
+        self.measurement.add(step)
+        kind = "windows" if step.is_scored else "prompts"
+        models = len(step.outcomes) if step.number >= 0 else 0
+        said = self._meet(kind, step.number, step.recalled, models)
+        # Processes that divide a model among them have the same steps.
+        self._due += sorted({each.number for each in said if each.number >= 0})
+        if self.processes.is_first and self._is_live:
+            self._hand_on(step)
+        _end_if_asked(said)
+
+    def meet(self, *, may_end: bool) -> None:
+        """Waits, in a training, until every process is done with its step.
+
+        Args:
+            may_end: Whether the training can end here, and be gone on with.
+
+        Raises:
+            Interrupted: If a signal asks any of them to end.
+            LostError: If one of them has ended, or hangs.
+            EndedElsewhere: If one of them has failed.
+        """
+        said = self._meet("training", -1, 0, 1)
+        if may_end:
+            _end_if_asked(said)
+
+    def _meet(self, kind: str, number: int, recalled: int, models: int) -> list[_Said]:
+        """Says that a step is done, and waits until it is everywhere."""
+        taken = self._pace.taken() if recalled < models else None
+        if taken is not None:
+            self._pace.count(kind, taken)
+        own = _Said(number, signals.is_wanted(), kind, taken, recalled, models)
+        said = self.processes.meet(own, self._pace.limit(kind))
+        for each in said:
+            self._recalled += each.recalled
+            self._models += each.models
+            if each.taken is not None:
+                self._pace.count(each.kind, each.taken)
+        self._pace.begin()
+        return said
+
+    def observe(self, step: StepResult) -> None:
+        """Keeps what was observed in a step of a training, by all processes.
+
+        Args:
+            step: What this one has observed, of its share of the step.
+        """
+        others = range(1, self.processes.count)
+        for data in self.processes.send(others, step.to_bytes()).values():
+            for name, outcome in StepResult.from_bytes(data).outcomes.items():
+                step.outcomes[name].add(outcome)
         for writer in self.writers:
             writer.step(step)
 
@@ -80,38 +212,108 @@ class Run:
             writer.weights(number, weights)
 
     def finish(self, record: RunRecord) -> None:
-        """Makes results of what was measured, and keeps them.
+        """Makes results of what all processes have measured, and keeps them.
 
         Args:
             record: How they were made.
         """
-        assert self.measurement is not None  # or there is nothing to finish
+        self._is_ending = True
+        self._collect()
+        if self.processes.is_first:
+            if self._recalled:
+                part = f"{self._recalled:,} of {self._models:,} measurements"
+                note(f"{part}, each of a model on a batch, are of earlier attempts")
+            self._write(record)
+            self._drop_earlier()
+            self.folder.set_status("complete")
+        self._close_measurement()
+
+    def stop(self, record: RunRecord | None, *, refused: bool) -> None:
+        """Ends a run that could not go on, and keeps what was measured so far as partial results.
+
+        Args:
+            record: How they were made; None where the other processes do not know of the end, and
+                what they have cannot be asked for.
+            refused: Whether it was refused: if nothing had begun, it leaves no folder.
+        """
+        if refused and not self.has_begun:
+            if self.processes.is_first:
+                self.folder.discard()
+            return
+        try:
+            if self.processes.is_first:
+                self.folder.set_status("interrupted")
+            # Results that were being made need no second attempt: what they need is in the journal.
+            if self.measurement is not None and record is not None and not self._is_ending:
+                self._collect()
+                if self.processes.is_first and len(self.measurement):
+                    self._write(record)
+        except Exception as error:  # what ended the run is to be told, whatever else fails
+            note(f"no results could be made of what was measured so far: {error}")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Completes all files; the journal stays."""
+        self._close_measurement()
+        self._close_writers()
+        self.folder.release()
+
+    def _keep_config(self) -> None:
+        if self._config is not None and self.processes.is_first:
+            write_text(self.folder.path / "config.yaml", self._config)
+
+    def _file(self, rank: int, suffix: str = "steps") -> Path:
+        return self.folder.journal / f"{self._attempt}-{rank}.{suffix}"
+
+    def _hand_on(self, own: StepResult) -> None:
+        """Hands to the writers what is due and can be seen, in the order of the plan."""
+        assert self.measurement is not None
+        for path in self._others.values():
+            self.measurement.follow(path)
+        while self._due and self._due[0] in self.measurement:
+            number = self._due.popleft()
+            step = own if number == own.number else self.measurement[number]
+            for writer in self.writers:
+                writer.step(step)
+            self._told = number
+
+    def _collect(self) -> None:
+        """Brings together what all processes have measured, and hands on what is left of it."""
+        assert self.measurement is not None
+        counts = self.processes.meet(len(self.measurement.own))
+        missing: list[int] = []
+        if self.processes.is_first:
+            seen = {rank: self.measurement.follow(path) for rank, path in self._others.items()}
+            missing = [rank for rank, count in seen.items() if count < counts[rank]]
+        missing = self.processes.share(missing)
+        sent = self.processes.send(missing, self.measurement.own.whole() if missing else b"")
+        for rank, data in sent.items():
+            path = self._file(rank, "sent.steps")
+            path.write_bytes(data)
+            self.measurement.follow(path)
+        if self.processes.is_first:
+            for number in self.measurement.numbers():
+                if number > self._told:
+                    for writer in self.writers:
+                        writer.step(self.measurement[number])
+
+    def _write(self, record: RunRecord) -> None:
+        assert self.measurement is not None
         with stage("intervals and tests"):
             self.totals = self.measurement.totals()
             self.results = summarise(self.totals, self.design, record)
         for writer in self.writers:
             writer.finish(self.results, self.totals, self.design)
         self._close_writers()
-        self.folder.set_status("complete")
-        self._drop_journal()
 
-    def close(self) -> None:
-        """Completes all files; the journal of a measurement that did not end stays."""
-        if self.measurement is not None:
-            self.measurement.close()
-        self._close_writers()
-
-    def stop(self, *, refused: bool) -> None:
-        """Ends a run that could not go on.
-
-        Args:
-            refused: Whether it was refused: if nothing had begun, it leaves no folder.
-        """
-        if refused and not self.has_begun:
-            self.folder.discard()
-            return
-        self.folder.set_status("interrupted")
-        self.close()
+    def _drop_earlier(self) -> None:
+        """Removes the files of earlier attempts that hold nothing more than this one's."""
+        assert self.measurement is not None
+        for path in self._earlier:
+            if self.measurement.has_all_of(path):
+                path.unlink()
+        self._earlier = []
 
     def _close_writers(self) -> None:
         """Closes every writer, also if one of them fails."""
@@ -119,9 +321,13 @@ class Run:
             for writer in reversed(self.writers):
                 stack.callback(writer.close)
 
-    def _drop_journal(self) -> None:
-        """Removes the steps of a measurement, once all is kept that was made of them."""
+    def _close_measurement(self) -> None:
         if self.measurement is not None:
             self.measurement.close()
             self.measurement = None
-        shutil.rmtree(self._journal, ignore_errors=True)
+
+
+def _end_if_asked(said: Sequence[_Said]) -> None:
+    """Ends the run in every process where a signal asks one of them to."""
+    if any(each.ends for each in said):
+        raise signals.Interrupted(agreed=True)

@@ -1,52 +1,132 @@
-"""A run's folder under ``logs/``: its place, its number and its status."""
+"""A run's folder under ``logs/``: its place, its number, its status, and whose it is."""
 
 from __future__ import annotations
 
+import errno
 import shutil
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from harness.base.files import write_text
 from harness.errors import ConfigError
 
+# What file systems say that have no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
 Status = Literal["running", "interrupted", "complete"]
 
 
 class RunFolder:
-    """The folder ``<save_dir>/<name>/version_<k>`` of one run, made with the next free number.
+    """The folder of one run.
 
     Args:
-        save_dir: Folder of all runs, usually ``logs``.
-        name: Name of the experiment.
-
-    Raises:
-        ConfigError: If no folder can be made there.
+        path: The folder, which exists: ``<save_dir>/<name>/version_<k>``.
+        made: What was made for it, itself and folders above.
     """
 
-    def __init__(self, save_dir: str | Path, name: str) -> None:
-        self.name = name
+    def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
+        self.path = path
+        self.name = path.parent.name
+        number = path.name.removeprefix("version_")
+        self.version = int(number) if number.isdigit() else 0
+        self._made = made
+        self._lock: weakref.finalize[..., RunFolder] | None = None
+
+    @classmethod
+    def new(cls, save_dir: str | Path, name: str) -> RunFolder:
+        """Makes a folder with the next free number.
+
+        Args:
+            save_dir: Folder of all runs, usually ``logs``.
+            name: Name of the experiment.
+
+        Raises:
+            ConfigError: If no folder can be made there.
+        """
         parent = Path(save_dir) / name
         try:
-            self._made = [path for path in (parent, *parent.parents) if not path.exists()]
+            made = [path for path in (parent, *parent.parents) if not path.exists()]
             parent.mkdir(parents=True, exist_ok=True)
-            self.version, self.path = _claim(parent)
+            path = _claim(parent)
+            folder = cls(path, [path, *made])
+            folder.journal.mkdir()
         except OSError as error:
             reason = f"no folder can be made here ({error.strerror}); give one that can be written"
             raise ConfigError("run.save_dir", str(save_dir), reason) from error
+        folder.take()
+        return folder
+
+    @property
+    def journal(self) -> Path:
+        """Where the steps lie."""
+        return self.path / "journal"
+
+    def take(self) -> None:
+        """Makes sure that no other run writes into the folder, until it is released.
+
+        Raises:
+            ConfigError: If one does, or nothing can be written there.
+        """
+        try:
+            import fcntl
+        except ImportError:  # where there are no such locks
+            return
+        if self._lock is not None and self._lock.alive:
+            return
+        try:
+            self.journal.mkdir(exist_ok=True)
+            lock = (self.journal / "lock").open("a")
+            self._lock = weakref.finalize(self, lock.close)  # or else with the process
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            reason = "another process is writing into this folder; wait for it, or end it"
+            raise ConfigError("resume", str(self.path), reason) from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            reason = f"cannot be written to ({error.strerror})"
+            raise ConfigError("resume", str(self.path), reason) from error
+
+    def release(self) -> None:
+        """Lets others write into the folder."""
+        if self._lock is not None:
+            self._lock()
+
+    def tidy(self) -> None:
+        """Removes what is made anew of the steps of a resumed run, and what a killed one left."""
+        for path in self.path.rglob("*"):
+            parts = path.relative_to(self.path).parts
+            left = parts[-1].startswith(".") or "tfevents" in parts[-1]
+            if path.is_file() and (left or parts[-1] == "activations.parquet"):
+                path.unlink()
 
     def set_status(self, status: Status) -> None:
         """Writes the status file."""
-        write_text(self.path / "status", f"{status}\n")
+        path, text = self.path / "status", f"{status}\n"
+        try:
+            write_text(path, text)
+        except OSError:
+            # On a full disk there may be room for it where the last one stands.
+            with path.open("r+") as file:
+                file.write(text)
+                file.truncate()
 
     def discard(self) -> None:
-        """Removes the folder of a run that was refused before it measured anything."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        for parent in self._made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        """Removes the folder of a run that was refused before it measured anything.
+
+        One that is resumed stays as it is.
+        """
+        if self.path in self._made:
+            shutil.rmtree(self.path, ignore_errors=True)
+            for parent in self._made[1:]:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
 
 
-def _claim(parent: Path) -> tuple[int, Path]:
+def _claim(parent: Path) -> Path:
     taken = [
         int(number) for path in parent.glob("version_*") if (number := path.name[8:]).isdigit()
     ]
@@ -58,4 +138,4 @@ def _claim(parent: Path) -> tuple[int, Path]:
         except FileExistsError:  # another process was faster
             version += 1
         else:
-            return version, path
+            return path

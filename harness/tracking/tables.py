@@ -15,7 +15,8 @@ from harness.tracking.writer import Writer
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetWriter
 
-_FLUSHED_AT = 50_000
+# Rows in memory, and what they take once more where they are written, are bounded by this.
+_FLUSHED_AT = 10_000
 
 STATISTICS = {
     "count": "int64",

@@ -41,15 +41,15 @@ def score_tags(tally: Tally, original: Tally) -> dict[str, float]:
         tally: What a model scored.
         original: What the original scored.
     """
-    nll = math.fsum(row.nll for row in tally.rows) / tally.tokens
-    base = math.fsum(row.nll for row in original.rows) / original.tokens
+    nll, kl, base = map(math.fsum, (tally.rows.nll, tally.rows.kl, original.rows.nll))
+    mean = nll / tally.tokens
     largest = math.nan if tally.kl.nonfinite else tally.kl.maximum
     return {
-        "likelihood/nll": nll,
-        "likelihood/delta_nll": nll - base,
-        "divergence/kl_mean": math.fsum(row.kl for row in tally.rows) / tally.tokens,
+        "likelihood/nll": mean,
+        "likelihood/delta_nll": mean - base / original.tokens,
+        "divergence/kl_mean": kl / tally.tokens,
         "divergence/kl_max": 0.0 if largest is None else largest,
-        "divergence/top1_agreement": sum(row.agree for row in tally.rows) / tally.tokens,
+        "divergence/top1_agreement": int(tally.rows.agree.sum()) / tally.tokens,
     }
 
 

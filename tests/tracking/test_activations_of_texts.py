@@ -107,7 +107,7 @@ def test_predict_sums_up_what_flowed_while_prompts_were_read(start: Start) -> No
         model.get_submodule(site.name).register_forward_hook(keep)
     ids = [tiny_tokenizer()(prompt)["input_ids"] for prompt in PROMPTS]
     for number in range(len(ids)):
-        row = PromptRows(ids, 0, 0)[0, [number]]
+        row = PromptRows(ids, 0, lambda: 0)[0, [number]]
         with torch.no_grad():
             model(row.input_ids, attention_mask=row.attention_mask)
     found = ran.results.variants["original"].activations

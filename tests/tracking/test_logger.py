@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from tensorboard.util import tensor_util
 
 from harness.evaluation.design import Design
 from harness.results.schema import ModelRecord
-from harness.tracking import RunLogger
+from harness.tracking import RunLogger, events
 from harness.tracking.run_folder import RunFolder
 
 DESIGN = Design(ModelRecord("mine", None, "Llama", 1, "float32"))
@@ -22,7 +24,7 @@ DESIGN = Design(ModelRecord("mine", None, "Llama", 1, "float32"))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path, "mine")
+    return RunFolder.new(tmp_path, "mine")
 
 
 @pytest.fixture
@@ -33,11 +35,11 @@ def logger(folder: RunFolder) -> RunLogger:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder))
-    events.Reload()
+    found = EventAccumulator(str(folder))
+    found.Reload()
     return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
+        tag: [(event.step, event.value) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
     }
 
 
@@ -47,7 +49,7 @@ def test_a_folder_per_variant_with_the_same_tags(folder: RunFolder, logger: RunL
             values = {"likelihood/nll": step + place, "divergence/kl": place / 2}
             logger.scalars(name, values, step)
     logger.close()
-    assert {path.name for path in folder.path.iterdir()} == {"original", "zeroed"}
+    assert {path.name for path in folder.path.iterdir()} == {"journal", "original", "zeroed"}
     assert scalars(folder.path / "original") == {
         "likelihood/nll": [(0, 0.0), (7, 7.0)],
         "divergence/kl": [(0, 0.0), (7, 0.0)],
@@ -70,6 +72,58 @@ def test_everything_can_be_read_before_the_files_are_closed(
     assert scalars(folder.path / "original")["a"][-2:] == [(99, 99.0), (100, 2.0)]
 
 
+def test_a_thousand_folders_need_no_thread_and_few_open_files(
+    folder: RunFolder, logger: RunLogger
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    threads = threading.active_count()
+    names = ["original", *(f"zeroed-control-{k}" for k in range(999))]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        for step in range(2):
+            for place, name in enumerate(names):
+                logger.scalars(name, {"a": place}, step)
+            logger.finalize("success")
+        assert threading.active_count() == threads
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    logger.close()
+    assert {path.name for path in folder.path.iterdir()} == {*names, "journal"}
+    for place in (0, 1, 500, 999):
+        assert scalars(folder.path / names[place]) == {"a": [(0, place), (1, place)]}
+
+
+def test_what_waits_is_written_after_a_while_and_when_it_is_much(
+    folder: RunFolder, logger: RunLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written() -> int:
+        return len(scalars(folder.path / "original").get("a", []))
+
+    for step in range(5):
+        logger.scalars("original", {"a": 1.0}, step)
+    assert not (folder.path / "original").exists()
+    monkeypatch.setattr(events, "_SECONDS", 0)
+    logger.scalars("original", {"a": 1.0}, 5)
+    assert written() == 5  # the sixth may still get further tags
+    monkeypatch.undo()
+    logger.scalars("original", {"a": 1.0}, 6)
+    assert written() == 5
+    monkeypatch.setattr(events, "_FULL", 1)
+    logger.scalars("original", {"a": 1.0}, 7)
+    assert written() == 7
+
+
+def test_a_file_that_a_killed_process_left_in_the_midst_of_an_event_can_be_read(
+    folder: RunFolder, logger: RunLogger
+) -> None:
+    for step in range(5):
+        logger.scalars("original", {"a": float(step)}, step)
+    logger.close()
+    (path,) = (folder.path / "original").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    assert scalars(folder.path / "original") == {"a": [(k, float(k)) for k in range(4)]}
+
+
 def test_what_lightning_logs_goes_to_the_original(folder: RunFolder, logger: RunLogger) -> None:
     logger.log_metrics({"likelihood/train_nll": 5.5, "epoch": 1}, 2)
     logger.log_hyperparams({"learning_rate": 0.1})
@@ -81,7 +135,7 @@ def test_what_lightning_logs_goes_to_the_original(folder: RunFolder, logger: Run
 def test_no_values_make_no_file(folder: RunFolder, logger: RunLogger) -> None:
     logger.scalars("original", {}, 0)
     logger.log_metrics({"epoch": 1}, 0)
-    assert not any(folder.path.iterdir())
+    assert [path.name for path in folder.path.iterdir()] == ["journal"]
 
 
 def test_without_a_folder_nothing_is_written(
@@ -153,8 +207,8 @@ def scalars_of_all(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Scalars of several files in one folder, in the order of the files."""
     found: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folder.iterdir(), key=lambda path: int(path.name.rpartition(".")[2])):
-        for tag, events in scalars(path).items():
-            found.setdefault(tag, []).extend(events)
+        for tag, more in scalars(path).items():
+            found.setdefault(tag, []).extend(more)
     return found
 
 
@@ -214,11 +268,11 @@ def test_a_text_is_kept_as_it_is(folder: RunFolder, logger: RunLogger) -> None:
     logger.scalars("original", {"a": 1.0}, 6)
     logger.text("original", "generations/side_by_side", markup)
     logger.close()
-    events = EventAccumulator(str(folder.path / "original"))
-    events.Reload()
-    (tag,) = events.Tags()["tensors"]
+    found = EventAccumulator(str(folder.path / "original"))
+    found.Reload()
+    (tag,) = found.Tags()["tensors"]
     assert tag.startswith("generations/side_by_side")
-    (event,) = events.Tensors(tag)
+    (event,) = found.Tensors(tag)
     assert event.step == 7
     assert tensor_util.make_ndarray(event.tensor_proto).item().decode() == markup
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from harness.errors import ConfigError
 from harness.evaluation.design import Design
+from harness.evaluation.keys import key_of
 from harness.evaluation.measurement import Measurement, Totals
 from harness.evaluation.step import Outcome, StepResult
 from harness.evaluation.summary import summarise
@@ -35,7 +38,7 @@ class Recording(Writer):
     def note(self, what: str, *given: object) -> None:
         status = self.folder.path / "status"
         state = status.read_text().strip() if status.exists() else None
-        journal = [path.name for path in (self.folder.path / "journal").glob("*")]
+        journal = [path.name for path in self.folder.journal.glob("*.steps")]
         self.calls.append((self.name, what, state, journal, *given))
 
     def open(self, folder: RunFolder) -> None:
@@ -74,7 +77,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         def run(**options: Any) -> tuple[Run, list[tuple[Any, ...]]]:
             calls: list[tuple[Any, ...]] = []
             writers = [Recording("one", calls), Nothing(), Recording("two", calls)]
-            made = Run(RunFolder(tmp_path, "mine"), writers, **options)
+            made = Run(RunFolder.new(tmp_path, "mine"), writers, **options)
             opened.callback(made.close)
             return made, calls
 
@@ -108,7 +111,7 @@ def test_every_writer_gets_every_call_in_order(make: Make) -> None:
     for place, (_, what, state, journal, *given) in enumerate(calls):
         ended = place >= len(calls) - 2  # until all files are complete, so is nothing
         assert state == (None if what == "open" else "complete" if ended else "running")
-        assert journal == ([] if what == "open" or ended else ["0.steps"])
+        assert journal == ([] if what == "open" else ["1-0.steps"])
         if what == "begin":
             assert given == [design]
         if what == "step":
@@ -142,12 +145,15 @@ def test_what_belongs_to_no_batch_of_the_plan_reaches_no_writer(make: Make) -> N
     assert len(run.measurement) == 0
 
 
-def test_the_journal_goes_when_all_is_written(make: Make) -> None:
+def test_the_journal_stays_beside_what_was_written(make: Make) -> None:
     run, _ = make()
     measure(run, made_steps())
-    assert sorted(path.name for path in run.folder.path.iterdir()) == ["status"]
+    assert sorted(path.name for path in run.folder.path.iterdir()) == ["journal", "status"]
     assert status(run) == "complete\n"
     assert run.measurement is None
+    left = Measurement.read(run.folder.journal / "1-0.steps")
+    assert [exact(step) for step in left] == [exact(step) for step in made_steps()]
+    left.close()
 
 
 def test_the_journal_of_an_interrupted_run_stays_and_can_be_read(make: Make) -> None:
@@ -160,7 +166,7 @@ def test_the_journal_of_an_interrupted_run_stays_and_can_be_read(make: Make) -> 
     run.folder.set_status("interrupted")
     assert [what for _, what, *_ in calls].count("finish") == 0
     assert status(run) == "interrupted\n"
-    left = Measurement.read(run.folder.path / "journal" / "0.steps")
+    left = Measurement.read(run.folder.journal / "1-0.steps")
     assert [exact(step) for step in left] == [exact(step) for step in steps[:5]]
     left.close()
 
@@ -175,7 +181,7 @@ def test_the_journal_stays_where_a_writer_fails(make: Make, tmp_path: Path) -> N
     with pytest.raises(OSError, match="no space"):
         measure(run, made_steps())
     assert status(run) == "running\n"
-    left = Measurement.read(run.folder.path / "journal" / "0.steps")
+    left = Measurement.read(run.folder.journal / "1-0.steps")
     assert len(left) == len(made_steps())
     left.close()
 
@@ -187,7 +193,7 @@ def test_a_closed_run_holds_no_file_open(make: Make) -> None:
     measurement = run.measurement
     assert measurement is not None
     run.close()
-    assert measurement._file.closed
+    assert measurement.own.is_closed
 
 
 def test_two_measurements_one_after_the_other(make: Make) -> None:
@@ -200,7 +206,7 @@ def test_two_measurements_one_after_the_other(make: Make) -> None:
     assert exact(run.totals) != totals
     assert first.variants != second.variants
     assert second.warnings[0] == "another"
-    assert not (run.folder.path / "journal").exists()
+    assert len(list(run.folder.journal.glob("*.steps"))) == 2
     # Each begins anew, and for writers the steps go on counting.
     places = [call[5] for call in calls if call[:2] == ("two", "step")]
     assert places == list(range(2 * count))
@@ -215,19 +221,19 @@ def test_a_measurement_after_one_that_broke_off_begins_anew(make: Make) -> None:
     broken = run.measurement
     results = measure(run, made_steps())
     assert broken is not None
-    assert broken._file.closed
+    assert broken.own.is_closed
     other, _ = make()
     assert results == measure(other, made_steps())
 
 
 def test_a_training_makes_no_results(make: Make) -> None:
     run, calls = make()
-    run.begin(made_design(), measures=False)
+    run.begin_training(made_design())
     assert run.measurement is None
     step, weights = StepResult(3, {"original": Outcome()}), {SITE: Moments(4)}
-    run.step(step)
+    run.observe(step)
     run.weights(3, weights)
-    assert not (run.folder.path / "journal").exists()
+    assert not list(run.folder.journal.glob("*.steps"))
     assert [call[1:] for call in calls if call[0] == "two"][-2:] == [
         ("step", "running", [], step, 3),
         ("weights", "running", [], 3, weights),
@@ -252,7 +258,7 @@ class Broken(Writer):
 @pytest.mark.parametrize("what", ["finish", "close"])
 def test_what_was_measured_is_told_though_it_cannot_be_written(what: str, tmp_path: Path) -> None:
     calls: list[tuple[Any, ...]] = []
-    run = Run(RunFolder(tmp_path, "mine"), [Broken(what), Recording("after", calls)])
+    run = Run(RunFolder.new(tmp_path, "mine"), [Broken(what), Recording("after", calls)])
     run.begin(made_design())
     for step in made_steps():
         run.step(step)
@@ -260,15 +266,104 @@ def test_what_was_measured_is_told_though_it_cannot_be_written(what: str, tmp_pa
         run.finish(RECORD)
     assert run.results is not None
     with suppress(OSError):
-        run.stop(refused=False)
+        run.stop(None, refused=False)
     assert status(run) == "interrupted\n"
     assert calls[-1][1] == "close"
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_refusal_removes_nothing_that_was_measured(begun: bool, tmp_path: Path) -> None:
-    run = Run(RunFolder(tmp_path, "mine"), [])
+    run = Run(RunFolder.new(tmp_path, "mine"), [])
     if begun:
         measure(run, made_steps())
-    run.stop(refused=True)
+    run.stop(None, refused=True)
     assert run.folder.path.exists() is begun
+
+
+def test_what_was_measured_before_an_end_makes_partial_results(make: Make) -> None:
+    run, calls = make()
+    run.begin(made_design())
+    steps = made_steps()
+    for step in steps[:5]:
+        run.step(step)
+    run.stop(RECORD, refused=False)
+    assert status(run) == "interrupted\n"
+    assert run.results is not None
+    assert run.results.run.partial
+    assert [what for name, what, *_ in calls if name == "one"][-3:] == ["finish", "close", "close"]
+
+
+def keyed_steps() -> list[StepResult]:
+    steps = made_steps()
+    for step in steps:
+        step.key = key_of(step.number)
+    return steps
+
+
+def test_one_that_is_resumed_tells_writers_all_and_measures_the_same(tmp_path: Path) -> None:
+    steps, design = keyed_steps(), made_design()
+    folder = RunFolder.new(tmp_path, "mine")
+    first = Run(folder, [])
+    first.begin(design)
+    for step in steps[:4]:
+        first.step(step)
+    first.close()
+    calls: list[tuple[Any, ...]] = []
+    again = Run(RunFolder(folder.path), [Recording("one", calls)], resumed=True)
+    assert again.recall.batches == 4
+    measure(again, steps, design)
+    assert [given[0] for _, what, _, _, *given in calls if what == "step"] == steps
+    # The earlier file holds nothing that the present one does not hold.
+    assert [path.name for path in folder.journal.glob("*.steps")] == ["2-0.steps"]
+
+
+def test_a_journal_that_holds_more_stays(tmp_path: Path) -> None:
+    steps, design = keyed_steps(), made_design()
+    folder = RunFolder.new(tmp_path, "mine")
+    first = Run(folder, [])
+    measure(first, steps, design)
+    first.close()
+    again = Run(RunFolder(folder.path), [], resumed=True)
+    again.begin(design)
+    again.step(steps[0])
+    again.finish(RECORD)
+    assert len(list(folder.journal.glob("*.steps"))) == 2
+
+
+@pytest.mark.parametrize("what", ["text", "weights"])
+def test_what_has_changed_is_refused(what: str, tmp_path: Path) -> None:
+    settings = dict.fromkeys(("model", "weights", "data", "text"), "a")
+    folder = RunFolder.new(tmp_path, "mine")
+    run = Run(folder, [])
+    run.begin(replace(made_design(), settings=settings))
+    run.step(made_steps()[0])
+    run.close()
+    changed = replace(made_design(), settings=settings | {what: "b"})
+    again = Run(RunFolder(folder.path), [], resumed=True)
+    with pytest.raises(ConfigError, match="is not what it was when this run began"):
+        again.begin(changed)
+    asked = {"text": "data", "weights": "model"}[what]
+    again.begin(replace(changed, settings=dict(changed.settings) | {asked: "b"}))
+    again.close()
+
+
+def test_a_journal_of_another_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.new(tmp_path, "mine")
+    measure(Run(folder, []), made_steps())
+    monkeypatch.setattr("harness.evaluation.recall.VERSION", 2)
+    with pytest.raises(ConfigError, match="was written by another version"):
+        Run(RunFolder(folder.path), [], resumed=True)
+
+
+def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path, "mine")
+    other = RunFolder(folder.path)
+    with pytest.raises(ConfigError, match="another process is writing"):
+        other.take()
+    folder.release()
+    other.take()
+    del other  # or where nobody has it any more
+    gc.collect()
+    folder.take()

@@ -12,12 +12,12 @@ from harness.tracking.run_folder import RunFolder
 def test_the_next_free_number(tmp_path: Path) -> None:
     for name in ("version_2", "version_10", "version_x", "other_99"):
         (tmp_path / "mine" / name).mkdir(parents=True)
-    folder = RunFolder(tmp_path, "mine")
+    folder = RunFolder.new(tmp_path, "mine")
     assert (folder.name, folder.version) == ("mine", 11)
     assert folder.path == tmp_path / "mine" / "version_11"
     assert folder.path.is_dir()
-    assert RunFolder(tmp_path, "mine").version == 12
-    assert RunFolder(tmp_path, "yours").version == 0
+    assert RunFolder.new(tmp_path, "mine").version == 12
+    assert RunFolder.new(tmp_path, "yours").version == 0
 
 
 def test_two_that_looked_at_once_get_two_folders(
@@ -25,19 +25,19 @@ def test_two_that_looked_at_once_get_two_folders(
 ) -> None:
     # Both look before either has made its folder.
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
-    assert [RunFolder(tmp_path, "mine").version for _ in range(2)] == [0, 1]
+    assert [RunFolder.new(tmp_path, "mine").version for _ in range(2)] == [0, 1]
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"version_0", "version_1"}
 
 
 def test_the_status_is_one_word(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path, "mine")
+    folder = RunFolder.new(tmp_path, "mine")
     folder.set_status("running")
     folder.set_status("complete")
     assert (folder.path / "status").read_text() == "complete\n"
 
 
 def test_discarding_removes_every_folder_that_was_made(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "deep" / "logs", "mine")
+    folder = RunFolder.new(tmp_path / "deep" / "logs", "mine")
     (folder.path / "config.yaml").touch()
     folder.discard()
     assert not any(tmp_path.iterdir())
@@ -46,9 +46,9 @@ def test_discarding_removes_every_folder_that_was_made(tmp_path: Path) -> None:
 def test_discarding_leaves_what_was_there_before_or_came_since(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     (logs / "mine").mkdir(parents=True)
-    RunFolder(logs, "mine").discard()
+    RunFolder.new(logs, "mine").discard()
     assert [path.name for path in logs.iterdir()] == ["mine"]
-    first, second = RunFolder(logs, "new"), RunFolder(logs, "new")
+    first, second = RunFolder.new(logs, "new"), RunFolder.new(logs, "new")
     first.discard()
     assert [path.name for path in (logs / "new").iterdir()] == ["version_1"]
     second.discard()
