@@ -11,16 +11,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from harness.base.console import interrupted
+from harness.base.signals import Interrupted, listen
 
 
 def run() -> None:
     """Runs the command line and exits with its status."""
+    listen()  # here, so that a signal gets its word from the first import on
     try:
-        # Here, so that Ctrl-C gets its word from the first import on.
         from harness.cli import main
 
         sys.exit(main())
-    except KeyboardInterrupt:
+    except Interrupted:
         sys.exit(interrupted())
 
 

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from subprocess import TimeoutExpired
+from typing import Any, NoReturn
 
+import torch
 from jsonargparse import ArgumentError, set_loader
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from yaml import YAMLError
 
 from harness import report
-from harness.base.console import interrupted, refused, stopped
+from harness.base.console import INTERRUPTED, be_silent, interrupted, refused, speaks, stopped
+from harness.base.processes import EndedElsewhere, LostError
 from harness.cli.defaults import DEFAULTS
 from harness.cli.faults import told
-from harness.cli.lightning_keys import check_run
+from harness.cli.launch import Launch
+from harness.cli.lightning_keys import check_run, processes
+from harness.cli.observer import observe_patiently
 from harness.cli.page import ABOUT, COMMANDS
 from harness.cli.paths import make_absolute
 from harness.cli.reading import load
@@ -35,17 +46,21 @@ from harness.tracking.writer import Writer
 
 set_loader("harness", load, (YAMLError,))
 
+_FAREWELL_SECONDS = 20
+
 
 class HarnessCLI(LightningCLI):
     """LightningCLI whose commands measure outliers.
 
     Args:
         given: Dotted keys and values of the command line and of the files that it names.
+        launch: How this process was started.
         kwargs: Arguments of LightningCLI.
     """
 
-    def __init__(self, given: Sequence[tuple[str, Any]], **kwargs: Any) -> None:
+    def __init__(self, given: Sequence[tuple[str, Any]], launch: Launch, **kwargs: Any) -> None:
         self.given = dict(given)
+        self.launch = launch
         super().__init__(OutlierExperiment, TextDataModule, **kwargs)
 
     @staticmethod
@@ -81,7 +96,7 @@ class HarnessCLI(LightningCLI):
         assert isinstance(args, list)
         self.argv = args
         self.config = parser.parse_args(args)
-        check_run(self.config.subcommand, self.config[self.config.subcommand])
+        check_run(self.config.subcommand, self.config[self.config.subcommand], self.launch)
 
     def before_instantiate_classes(self) -> None:
         """Makes paths absolute, and leaves out the variants that are null."""
@@ -106,22 +121,31 @@ class HarnessCLI(LightningCLI):
         ours: list[Callback] = [HuggingFaceCheckpoint(self.recorder)] if trains else []
         shown = asked.enable_progress_bar is not False and not asked.barebones
         if shown and not any(isinstance(callback, ProgressBar) for callback in own):
-            ours.append(TrainingProgress() if trains else EvaluationProgress())
+            progress = TrainingProgress() if trains else EvaluationProgress()
+            ours.append(progress)
+            if isinstance(progress, Writer):
+                self.recorder.write_to(progress)
         self.trainer_defaults["callbacks"] = ours
         if asked.plugins is None:
-            # What launchers of several processes leave in the environment concerns no single one.
-            kwargs["plugins"] = LightningEnvironment()
+            kwargs["plugins"] = _environment(self.launch)
+        kwargs |= processes(asked, self.launch)
+        observe_patiently()
         try:
-            return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError, ValueError) as error:
+            trainer: Trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise self._refused_by_trainer(error) from error
+        if isinstance(trainer.accelerator, CPUAccelerator):
+            # Lightning would give each of several processes fewer threads, and other last bits.
+            os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Gives the recorder what only the command line knows."""
         for logger in self.trainer.loggers:
             if isinstance(logger, Writer):
                 self.recorder.write_to(logger)
-        config = self.config[self.subcommand]
+        config = self.config[self.subcommand].clone()
+        config.run.resume = None  # config.yaml repeats the run, wherever it was resumed
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         seed = config.seed_everything
         typed = shlex.join(["python", "-m", "harness", *self.argv])
@@ -142,27 +166,40 @@ class HarnessCLI(LightningCLI):
         """
         try:
             super()._run_subcommand(subcommand)
-        except ConfigError:
-            raise
-        except SystemExit as stop:
-            status = 143 if isinstance(stop, SIGTERMException) else 130
-            if status == 130 and not isinstance(stop.__context__, KeyboardInterrupt):
-                raise
-            interrupted(self._folder)
-            raise SystemExit(status) from None
-        except MisconfigurationException as error:
-            raise self._refused_by_trainer(error) from error
-        except Exception as error:
-            line = told(error, self._folder)
-            if line is None:
-                raise
-            raise SystemExit(stopped(line)) from error
+        except BaseException as error:
+            self._end(error)
         finally:
             if self.recorder.results is not None:
                 report.show(self.recorder.results)
         report.show_side_by_side(self.recorder.rows, most=3 if subcommand == "predict" else 2)
-        if self._folder is not None:
+        if self._folder is not None and speaks():
             report.show_next_steps(self._folder, subcommand)
+
+    def _end(self, error: BaseException) -> NoReturn:
+        """Says why a run could not go on, and leaves no process behind.
+
+        Where all processes know of the end the first tells of it, and the others have done what
+        they had to: a launcher would end the first, which has results to write, if they failed.
+        """
+        if self.recorder.is_agreed and not speaks():
+            if not isinstance(error, SystemExit | ConfigError | EndedElsewhere):
+                traceback.print_exception(error)
+            raise SystemExit(0) from None
+        _end_children(self.trainer, wait=self.recorder.is_agreed)
+        if isinstance(error, SystemExit) and error.code == INTERRUPTED:
+            raise SystemExit(interrupted(self._folder)) from None
+        if isinstance(error, MisconfigurationException):
+            raise self._refused_by_trainer(error) from error
+        if self.recorder.run is not None or not isinstance(error, ConfigError):
+            be_silent(False)  # what the others do not know, this process has to say
+        if isinstance(error, EndedElsewhere) and error.status == 2:
+            raise SystemExit(refused(str(error))) from None
+        if isinstance(error, EndedElsewhere | LostError):
+            raise SystemExit(stopped(str(error))) from None
+        line = None if isinstance(error, ConfigError) else told(error, self._folder)
+        if line is not None:
+            raise SystemExit(stopped(line)) from error
+        raise error
 
     @property
     def recorder(self) -> RunRecorder:
@@ -180,20 +217,43 @@ class HarnessCLI(LightningCLI):
         return ConfigError("trainer", given, " ".join(str(error).split()))
 
 
-def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
+def _environment(launch: Launch) -> ClusterEnvironment:
+    """How Lightning learns of the other processes: what is told is not for it to guess."""
+    if launch.by == "torchrun":
+        return TorchElasticEnvironment()
+    if launch.by == "srun":
+        return SLURMEnvironment(auto_requeue=False)
+    return LightningEnvironment()
+
+
+def _end_children(trainer: Trainer, *, wait: bool) -> None:
+    """Ends the processes that the trainer has started.
+
+    Args:
+        trainer: The trainer.
+        wait: Whether they know of the end, and are given time for it.
+    """
+    for child in getattr(trainer.strategy.launcher, "procs", []):
+        with suppress(TimeoutExpired):
+            child.wait(_FAREWELL_SECONDS if wait else 0)
+        child.kill()
+        child.wait()
+
+
+def run(argv: Sequence[str], given: Sequence[tuple[str, Any]], launch: Launch) -> int:
     """Runs a command.
 
     Args:
         argv: The command line.
         given: Dotted keys and values of it and of the files that it names.
+        launch: How this process was started.
 
     Returns:
         Exit status: 0 when done, 2 for what the parser refuses.
 
     Raises:
         ConfigError: For any other input that is refused.
-        SystemExit: With status 130 or 143 when a signal ends the run, 1 where memory or disk ran
-            out.
+        SystemExit: With status 143 when a signal ends the run, 1 where memory or disk ran out.
     """
     shared = {"parser_mode": "harness", "exit_on_error": False}
     described = {
@@ -207,6 +267,7 @@ def run(argv: Sequence[str], given: Sequence[tuple[str, Any]]) -> int:
     try:
         HarnessCLI(
             given,
+            launch,
             save_config_callback=None,
             seed_everything_default=42,
             parser_kwargs=described | shared,

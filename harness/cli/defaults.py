@@ -26,5 +26,5 @@ DEFAULTS: dict[str, Any] = {
     "trainer.logger": {"class_path": "harness.tracking.RunLogger"},
     "trainer.use_distributed_sampler": False,
     "trainer.enable_model_summary": False,
-    "trainer.devices": 1,  # results are exact for one process alone
+    "trainer.devices": "auto",  # one; what a launcher has started, under one
 }

@@ -6,7 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-_MEMORY = ("out of memory", "outofmemoryerror", "can't allocate memory", "cannot allocate memory")
+from harness.base.memory import ran_out
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -18,13 +19,12 @@ def told(error: BaseException, folder: object) -> str | None:
         folder: The folder of the run; None where there is none yet.
     """
     so_far = f"; what was measured so far lies in {folder}" if folder else ""
-    # Libraries that are not written in Python raise errors of their own, with the system's words.
-    text = f"{type(error).__name__}: {error}".lower()
-    if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
+    if ran_out(error):
         return (
             "memory ran out; choose a smaller data.batch_size, data.prompt_batch_size or "
             f"data.max_length, or model.dtype=bfloat16{so_far}"
         )
+    text = str(error).lower()
     for words in map(os.strerror, _DISK):
         if words.lower() in text:
             place = getattr(error, "filename", None) or folder or Path.cwd()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
 
+from harness.cli.launch import Launch
 from harness.errors import ConfigError
 
 _LARGEST_SEED = 2**32 - 1
@@ -14,18 +16,19 @@ _SPLITS = {"fit": "train", "validate": "val"}  # as the trainer calls them
 _FULL = (None, 32, "32", "32-true")
 
 
-def check_run(command: str, config: Namespace) -> None:
+def check_run(command: str, config: Namespace, launch: Launch) -> None:
     """Refuses a run that could not be done, or would do nothing.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
         config: Its configuration.
+        launch: How this process was started.
 
     Raises:
         ConfigError: Naming the key, before anything is made or loaded.
     """
     seed, trainer = config.seed_everything, config.trainer
-    _check_processes(trainer)
+    processes(trainer, launch)
     if not isinstance(seed, bool) and not 0 <= seed <= _LARGEST_SEED:
         reason = f"must be a whole number from 0 to {_LARGEST_SEED}, or true or false"
         raise ConfigError("seed_everything", seed, reason)
@@ -44,22 +47,36 @@ def check_run(command: str, config: Namespace) -> None:
         raise ConfigError("trainer.precision", trainer.precision, reason)
 
 
-def _check_processes(trainer: Namespace) -> None:
-    """Lets `auto` take one device, and refuses several: results are exact for one process alone."""
-    if trainer.devices == "auto":
-        trainer.devices = 1
-    for name in ("devices", "num_nodes"):
-        if not _is_one(trainer[name]):
-            reason = "results are exact for one process alone, on one device; leave it out"
-            raise ConfigError(f"trainer.{name}", trainer[name], reason)
+def processes(trainer: Namespace, launch: Launch) -> dict[str, Any]:
+    """Devices and nodes of the trainer: what a launcher has started; alone, `auto` is one device.
 
+    Args:
+        trainer: What is asked for.
+        launch: How this process was started.
 
-def _is_one(devices: list[int] | str | int) -> bool:
-    """Whether one device is asked for, by number or by index, as in `0,`; -1 stands for all."""
-    text = str(devices).strip("[] ")
-    if isinstance(devices, list) or "," in text:
-        return len([index for index in text.split(",") if index.strip()]) == 1
-    return not text.lstrip("-").isdigit() or int(text) == 1
+    Raises:
+        ConfigError: If a launcher has started another number, or none where there are to be nodes.
+    """
+    devices, nodes = trainer.devices, trainer.num_nodes
+    if launch.by == "srun" and launch.devices is None:
+        reason = "srun has to start as many processes on each node: give it --ntasks-per-node"
+        raise ConfigError("trainer.devices", devices, reason)
+    if launch.devices is not None and devices not in ("auto", launch.devices, str(launch.devices)):
+        reason = f"{launch.by} has started {launch.devices} processes on this node; auto takes them"
+        raise ConfigError("trainer.devices", devices, reason)
+    if launch.nodes is not None and nodes not in (1, launch.nodes):
+        reason = f"{launch.by} has started {launch.nodes} nodes; 1 takes them"
+        raise ConfigError("trainer.num_nodes", nodes, reason)
+    if nodes > 1 and not launch.by:
+        reason = (
+            "each node needs NODE_RANK, MASTER_ADDR and MASTER_PORT in its environment; torchrun "
+            "and srun set what they need"
+        )
+        raise ConfigError("trainer.num_nodes", nodes, reason)
+    return {
+        "devices": (launch.devices or 1) if devices == "auto" else devices,
+        "num_nodes": launch.nodes or nodes,
+    }
 
 
 def _check_fit(config: Namespace) -> None:

@@ -47,7 +47,9 @@ ABOUT = (
     "left to right; config.yaml in a run's folder repeats the run. --model.variants.help shows the "
     "keys of a variant. A default variant is left out by --model.variants.zeroed null, all of them "
     "by --model.variants null; another criterion takes the place of a variant's own and of its "
-    "arguments. A run is one process on one device: more of trainer.devices or trainer.num_nodes "
-    "are refused, and `auto` takes one."
+    "arguments. A run takes one device unless trainer.devices says how many, and gives the same "
+    "results with any number; under torchrun or srun it takes what they have started. --resume "
+    "RUN goes on with a run that was interrupted, by its own configuration; keys beside it make it "
+    "another or longer one, which measures only what is new."
 )
 """How the help of a command begins."""

@@ -16,11 +16,12 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from pyarrow import parquet
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from harness.__main__ import run as run_module
 from harness.evaluation.experiment import OutlierExperiment
+from tests.same import events
 from tests.tiny import save_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -166,18 +167,13 @@ def test_a_name_that_yaml_takes_for_something_else_is_the_text(run: Run, tiny: l
     assert list(results(0, "again")["variants"]) == ["original", *names]
 
 
-@pytest.mark.parametrize("devices", ["auto", "1", "[0]", "0,"])
+@pytest.mark.parametrize("devices", ["auto", "1"])
 def test_one_device_is_taken_however_it_is_said(
     run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch, devices: str
 ) -> None:
     monkeypatch.setattr(CPUAccelerator, "auto_device_count", staticmethod(lambda: 4))
-    # On a CPU a list is no way to say it; what is refused then is refused by the trainer.
-    status, _, err = run("validate", *tiny, f"--trainer.devices={devices}")
-    if devices in ("[0]", "0,"):
-        assert "results are exact" not in err
-    else:
-        assert status == 0
-        assert results()["run"]["world_size"] == 1
+    assert run("validate", *tiny, f"--trainer.devices={devices}")[0] == 0
+    assert results()["run"]["world_size"] == 1
 
 
 def test_what_launchers_leave_in_the_environment_changes_nothing(
@@ -224,11 +220,13 @@ def test_what_runs_out_is_told_in_one_line(
     error: Callable[[], Exception],
     says: str,
 ) -> None:
-    interrupting(monkeypatch, command, error, at=2)
+    failing(monkeypatch, command, error, at=2)
     small = ["--data.batch_size=1", "--run.name=mine", "--model.generation=null"]
     arguments = [*fit, SILENT] if command == "fit" else [*tiny, *small]
     status, out, err = run(command, *arguments)
-    assert (status, out) == (1, "")
+    assert status == 1
+    # What was measured before it makes partial results.
+    assert ("partial: not all was measured" in " ".join(out.split())) == (command == "validate")
     (line,) = [line for line in err.splitlines() if not line.startswith("note: ")]
     assert line.startswith(f"stopped: {says}")
     assert line.endswith("what was measured so far lies in logs/mine/version_0")
@@ -238,7 +236,7 @@ def test_what_runs_out_is_told_in_one_line(
 def test_any_other_fault_keeps_its_traceback(
     run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupting(monkeypatch, "validate", ZeroDivisionError, at=0)
+    failing(monkeypatch, "validate", ZeroDivisionError, at=0)
     with pytest.raises(ZeroDivisionError):
         run("validate", *tiny)
 
@@ -260,9 +258,13 @@ def test_help_shows_our_own_keys_first(run: Run) -> None:
     assert places == sorted(places)
     assert out.startswith("usage: python -m harness validate [--KEY VALUE ...] [-c FILE ...]\n")
     text = " ".join(out.split())
-    for part in ("--model.variants.zeroed null", "`auto` takes one", "This command measures the"):
+    for part in (
+        "--model.variants.zeroed null",
+        "takes one device unless",
+        "This command measures the",
+    ):
         assert part in text
-    assert "(type: Union[list[int], str, int], default: 1)" in text
+    assert "(type: Union[list[int], str, int], default: auto)" in text
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
@@ -347,11 +349,8 @@ BAD = [
     (["--trainer.limit_val_batches=-2"], "limit_val_batches=-2: must be a whole number of batches"),
     (["--trainer.limit_val_batches=0.0001"], "limit_val_batches=0.0001: less than one of"),
     (["--data.dataset="], "data.dataset='': name a hub id, a path, or demo"),
-    (["--trainer.devices=2"], ": results are exact for one process alone, on one device"),
-    (["--trainer.devices=-1"], ": results are exact for one process alone, on one device"),
-    (["--trainer.devices=0,1"], ": results are exact for one process alone, on one device"),
-    (["--trainer.devices=[0, 1]"], ": results are exact for one process alone, on one device"),
-    (["--trainer.num_nodes=2"], ": results are exact for one process alone, on one device"),
+    (["--trainer.devices=-1"], ": `devices` selected with `CPUAccelerator` should be an int > 0"),
+    (["--trainer.num_nodes=2"], ": each node needs NODE_RANK, MASTER_ADDR and MASTER_PORT"),
     (["-c", "names.yaml"], "model.variants.5='5': a variant is named by at most 64 letters"),
     (["-c", "splits.yaml"], "data.splits='no': choose one of fit, validate, test, predict"),
     (["--model.variants.status.criterion=TopFraction"], "model.variants.status='status': is tak"),
@@ -469,39 +468,56 @@ def test_another_progress_bar_can_be_chosen(run: Run, tiny: list[str]) -> None:
 
 
 @pytest.fixture
-def _ctrl_c() -> Iterator[None]:
-    """Lightning leaves Ctrl-C ignored in a process that it expects to end."""
-    handler = signal.getsignal(signal.SIGINT)
+def _own_signals() -> Iterator[None]:
+    """Gives signals back to whoever had them before the command line took them."""
+    handlers = {each: signal.getsignal(each) for each in SIGNALS}
     yield
-    signal.signal(signal.SIGINT, handler)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, command: str, error: Callable[[], BaseException], at: int
+) -> None:
+    """Makes one of the experiment's steps end in an error."""
+
+    def fail(by: object) -> None:
+        raise error()
+
+    monkeypatch.setattr(signal, "raise_signal", fail)
+    interrupting(monkeypatch, command, signal.SIGTERM, at)
 
 
 def interrupting(
-    monkeypatch: pytest.MonkeyPatch, command: str, by: Callable[[], BaseException], at: int
+    monkeypatch: pytest.MonkeyPatch, command: str, by: signal.Signals, at: int, times: int = 1
 ) -> None:
-    """Makes a step of the experiment end as a signal would end it."""
+    """Sends this process signals before one of the experiment's steps is done."""
     steps = {"fit": "training_step", "predict": "predict_step", "test": "test_step"}
     step = steps.get(command, "validation_step")
     original = getattr(OutlierExperiment, step)
 
-    def pressed(self: OutlierExperiment, batch: Any, batch_idx: int, *more: int) -> Any:
-        if batch_idx == at:
-            raise by()
+    def sent(self: OutlierExperiment, batch: Any, batch_idx: int, *more: int) -> Any:
+        for _ in range(times if batch_idx == at else 0):
+            signal.raise_signal(by)
         return original(self, batch, batch_idx, *more)
 
-    monkeypatch.setattr(OutlierExperiment, step, pressed)
+    monkeypatch.setattr(OutlierExperiment, step, sent)
 
 
-@pytest.mark.usefixtures("_ctrl_c")
+@pytest.mark.usefixtures("_own_signals")
 @pytest.mark.parametrize(
-    ("command", "by", "ends"),
+    ("command", "by", "times"),
     [
-        ("validate", KeyboardInterrupt, 130),
-        ("test", KeyboardInterrupt, 130),
-        ("predict", KeyboardInterrupt, 130),
-        ("fit", KeyboardInterrupt, 130),
-        ("validate", SIGTERMException, 143),
-        ("fit", SIGTERMException, 143),
+        ("validate", signal.SIGINT, 1),
+        ("validate", signal.SIGTERM, 1),
+        ("validate", signal.SIGHUP, 2),
+        ("test", signal.SIGTERM, 2),
+        ("predict", signal.SIGINT, 1),
+        ("fit", signal.SIGINT, 1),
+        ("fit", signal.SIGTERM, 2),
     ],
 )
 def test_a_signal_says_where_the_run_lies(
@@ -510,52 +526,99 @@ def test_a_signal_says_where_the_run_lies(
     fit: list[str],
     monkeypatch: pytest.MonkeyPatch,
     command: str,
-    by: type,
-    ends: int,
+    by: signal.Signals,
+    times: int,
 ) -> None:
-    interrupting(monkeypatch, command, by, at=2)
+    interrupting(monkeypatch, command, by, at=2, times=times)
     small = ["--data.batch_size=1", "--data.prompt_batch_size=1", "--run.name=mine"]
-    prompts = ['--data.prompts=["One", "Two", "Three"]', "--model.generation.max_new_tokens=3"]
+    prompts = ['--data.prompts=["One", "Two", "Three", "4"]', "--model.generation.max_new_tokens=3"]
     arguments = [*fit, SILENT] if command == "fit" else [*tiny, *small, *prompts]
     status, out, err = run(command, *arguments)
     folder = Path("logs/mine/version_0")
-    assert (status, out) == (ends, "")
-    said = [line for line in err.splitlines() if not line.startswith("note: ")]
-    assert said == [f"interrupted: what was measured so far lies in {folder}"]
+    assert status == 143
+    last = err.splitlines()[-1]
+    lies = f"what was measured so far lies in {folder}"
+    assert last == f"interrupted: {lies}; --resume {folder} goes on"
     assert (folder / "status").read_text() == "interrupted\n"
-    assert not (folder / "results.json").exists()
-    assert set(parquet.read_table(folder / "activations.parquet")["step"].to_pylist()) == {0, 1}
+    # The first signal waits for the batch, which counts; a second one ends at once.
+    steps = set(parquet.read_table(folder / "activations.parquet")["step"].to_pylist())
+    assert steps == ({0, 1} if times == 2 else {0, 1, 2})
     assert yaml.safe_load((folder / "config.yaml").read_text())["run"]["name"] == "mine"
+    if command != "fit":
+        assert "partial: not all was measured" in " ".join(out.split())
+        assert json.loads((folder / "results.json").read_text())["run"]["partial"] is True
 
 
-@pytest.mark.usefixtures("_ctrl_c")
-def test_ctrl_c_before_there_is_a_run(
-    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("_own_signals")
+@pytest.mark.parametrize(("at", "accumulate"), [(2, 1), (14, 1), (20, 1), (5, 2)])
+def test_a_training_goes_on_where_a_signal_ended_it(
+    run: Run, fit: list[str], monkeypatch: pytest.MonkeyPatch, at: int, accumulate: int
 ) -> None:
-    def pressed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    small = ["--trainer.check_val_every_n_epoch=null", "--trainer.max_steps=25", SILENT]
+    small += ["--data.batch_size=8", f"--trainer.accumulate_grad_batches={accumulate}"]
+    assert run("fit", *fit, *small, "--run.name=whole")[0] == 0
+    with monkeypatch.context() as patched:
+        interrupting(patched, "fit", signal.SIGTERM, at=at)
+        status, _, err = run("fit", *fit, *small)
+    assert status == 143, err
+    folder, whole = Path("logs/mine/version_0"), Path("logs/whole/version_0")
+    assert (folder / "status").read_text() == "interrupted\n"
+    assert (folder / "checkpoints/interrupted.ckpt").exists()
+    before = (folder / "config.yaml").read_text()
+    status, _, err = run("fit", "--resume", folder)
+    assert status == 0, err
+    assert (folder / "status").read_text() == "complete\n"
+    assert (folder / "config.yaml").read_text() == before
+    for name in ("last", "best"):
+        weights = f"checkpoints/{name}/model.safetensors"
+        assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
+    table, other = (parquet.read_table(path / "activations.parquet") for path in (folder, whole))
+    assert table.equals(other)
+    assert logged(folder) == logged(whole)
 
+
+def logged(folder: Path) -> dict[tuple[str, int], float]:
+    """What a training has logged of its likelihood, by tag and step."""
+    return {
+        (tag, step): Summary.Value.FromString(value).simple_value
+        for step, tag, value in events(folder / "original")
+        if tag.startswith("likelihood/")
+    }
+
+
+def test_a_training_without_a_checkpoint_is_not_resumed(run: Run, fit: list[str]) -> None:
+    assert run("fit", *fit, SILENT, "--trainer.enable_checkpointing=false")[0] == 0
+    folder = Path("logs/mine/version_0")
+    status, _, err = run("fit", "--resume", folder)
+    assert (status, "has no checkpoint to go on from" in err) == (2, True)
+    status, _, err = run("validate", "--resume", folder)
+    assert (status, "is a run of fit" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("_own_signals")
+@pytest.mark.parametrize("by", SIGNALS, ids=str)
+def test_a_signal_before_there_is_a_run(
+    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+) -> None:
     said = "interrupted: before anything was measured\n"
     for place in (
         "data.TextDataModule.setup",
         "cli.commands.HarnessCLI.before_instantiate_classes",
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(f"harness.{place}", pressed)
-            assert run("validate", *tiny) == (130, "", said)
+            patched.setattr(f"harness.{place}", lambda *_, **__: signal.raise_signal(by))
+            assert run("validate", *tiny) == (143, "", said)
     assert not Path("logs").exists()
 
 
-def test_ctrl_c_while_the_libraries_are_imported(
+@pytest.mark.usefixtures("_own_signals")
+def test_a_signal_while_the_libraries_are_imported(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def pressed() -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("harness.cli.main", pressed)
+    monkeypatch.setattr("harness.cli.main", lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as stop:
         run_module()
-    assert stop.value.code == 130
+    assert stop.value.code == 143
     assert capfd.readouterr() == ("", "interrupted: before anything was measured\n")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import __version__
-from harness.cli import front, main
+from harness.cli import main
 from harness.cli.page import COMMANDS, PAGE
 
 ROOT = Path(__file__).parents[2]
@@ -99,28 +99,6 @@ def test_what_is_no_command(said, argv: tuple[str, ...], says: str) -> None:
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
-@pytest.mark.parametrize("command", list(COMMANDS))
-def test_one_of_several_processes_is_refused(
-    said, monkeypatch: pytest.MonkeyPatch, name: str, command: str
-) -> None:
-    monkeypatch.setenv(name, "2")
-    status, out, err = said(command)
-    assert (status, out) == (2, "")
-    assert err.startswith(f"refused: {name}='2': results are exact for one process alone; ")
-    assert err.count("\n") == 1
-
-
-def test_what_a_launcher_left_behind_stops_no_single_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    front._check_processes()
-    assert not {"RANK", "LOCAL_RANK", "SLURM_PROCID"} & set(os.environ)
-
-
 @pytest.mark.parametrize(
     ("error", "status"),
     [(MemoryError(), 1), (OSError(28, "No space left on device", "/somewhere"), 1)],
@@ -128,7 +106,7 @@ def test_what_a_launcher_left_behind_stops_no_single_process(
 def test_what_runs_out_before_there_is_a_run(
     said, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    def fails(argv: object, given: object) -> int:
+    def fails(argv: object, given: object, launch: object) -> int:
         raise error
 
     monkeypatch.setattr("harness.cli.commands.run", fails)
@@ -139,7 +117,7 @@ def test_what_runs_out_before_there_is_a_run(
 
 
 def test_any_other_fault_keeps_its_traceback(said, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(argv: object, given: object) -> int:
+    def fails(argv: object, given: object, launch: object) -> int:
         raise ValueError("a fault")
 
     monkeypatch.setattr("harness.cli.commands.run", fails)

@@ -143,4 +143,4 @@ def test_the_first_page_tells_the_defaults(parser: LightningArgumentParser) -> N
         assert f"({shown}" in part, key
     for kind in CHOSEN:
         assert all(name in PAGE for name in choices(kind))
-    assert defaults["trainer.devices"] == 1
+    assert defaults["trainer.devices"] == "auto"

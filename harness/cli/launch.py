@@ -1,0 +1,83 @@
+"""Which of several processes this one is, by what a launcher has left in the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+# What is left of a launcher in the environment of a process that is alone, Lightning would take for
+# this one's place: it would be silent.
+_PLACES = (
+    "RANK",
+    "LOCAL_RANK",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "SLURM_PROCID",
+    "JSM_NAMESPACE_RANK",
+)
+
+
+class Launch(NamedTuple):
+    """How this process was started.
+
+    Attributes:
+        by: `torchrun`, `srun`, `lightning` for one that the trainer starts, `hand` where each node
+            is told its number; empty for a process by itself.
+        rank: Which process of the run it is.
+        nodes: How many nodes there are; None where that is not told.
+        devices: How many processes there are on this node; None where that is not told.
+    """
+
+    by: str = ""
+    rank: int = 0
+    nodes: int | None = None
+    devices: int | None = None
+
+
+def launched(env: Mapping[str, str]) -> Launch:
+    """Tells how this process was started.
+
+    Args:
+        env: The environment.
+    """
+
+    def number(name: str, default: int = 0) -> int:
+        value = env.get(name, "")
+        return int(value) if value.isdigit() else default
+
+    if "TORCHELASTIC_RUN_ID" in env and number("WORLD_SIZE") > 1:
+        here = number("LOCAL_WORLD_SIZE", 1)
+        return Launch("torchrun", number("RANK"), number("WORLD_SIZE") // here, here)
+    if number("SLURM_STEP_NUM_TASKS") > 1:
+        nodes = number("SLURM_STEP_NUM_NODES", 1)
+        here, left = divmod(number("SLURM_STEP_NUM_TASKS"), nodes)
+        # Lightning relies on being told, and on as many for each node.
+        told = "SLURM_NTASKS_PER_NODE" in env and not left
+        return Launch("srun", number("SLURM_PROCID"), nodes, here if told else None)
+    if "MASTER_ADDR" in env and "MASTER_PORT" in env:
+        if "LOCAL_RANK" in env and number("WORLD_SIZE") > 1:
+            rank = number("RANK", number("NODE_RANK") + number("LOCAL_RANK"))
+            return Launch("lightning", rank)
+        if "NODE_RANK" in env:
+            return Launch("hand", number("NODE_RANK"))
+    return Launch()
+
+
+def keep_threads(launch: Launch) -> None:
+    """Lets a process have the threads that it would have alone, before torch is imported.
+
+    In how many parts a product of matrices is computed decides its last bits, and results are to be
+    the same for any number of processes. torchrun gives each of several one thread.
+    """
+    several = launch.by == "torchrun" and (launch.devices or 1) > 1
+    if several and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]
+
+
+def forget() -> None:
+    """Removes from the environment of a process by itself what makes it look like one of many."""
+    for name in _PLACES:
+        os.environ.pop(name, None)
