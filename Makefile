@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo real test check bench demo-model clean
+.PHONY: demo real test check bench scale demo-model clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m harness validate
@@ -30,6 +30,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# What time and memory grow with; the figures and the chart of docs/scale.md. Linux alone.
+scale: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.scale --chart docs/scale.svg
 
 # Trains the embedded model anew (some two hours on two cores); python -m harness.demo.embed puts the
 # checkpoint in place, python -m harness.demo.chart draws what emerged.
