@@ -9,8 +9,8 @@ from pathlib import Path
 from harness.data import PromptBatch, WindowBatch
 from harness.errors import ConfigError
 from harness.evaluation.design import Design
-from harness.evaluation.measurement import Place, StepFile
 from harness.evaluation.step import Outcome, StepResult
+from harness.evaluation.step_file import Place, StepFile
 
 VERSION = 1
 """Of what journals hold: those of another version are not read."""
