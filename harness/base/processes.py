@@ -96,7 +96,7 @@ class Processes:
             return [said]
         began = time.monotonic()
         self._meetings += 1
-        self._store.set(f"{self._meetings}/{self.rank}", "here")
+        self._store.set(str(self.rank), str(self._meetings))
         try:
             everyone = self._gather(said, limit)
         except RuntimeError as error:
@@ -175,8 +175,12 @@ class Processes:
         """Which processes have not come to the present meeting."""
         others = [rank for rank in range(self.count) if rank != self.rank]
         try:
-            came = [rank for rank in others if self._store.check([f"{self._meetings}/{rank}"])]
+            came = [rank for rank in others if self._has_come(rank)]
         except RuntimeError:  # the first keeps the store
             came = [rank for rank in others if rank]
         gone = ", ".join(str(rank) for rank in others if rank not in came) or "another"
         return f"process {gone} of this run has ended, or hangs: no answer after {seconds:.0f} s"
+
+    def _has_come(self, rank: int) -> bool:
+        """Whether a process has come to the present meeting."""
+        return self._store.check([str(rank)]) and int(self._store.get(str(rank))) >= self._meetings
