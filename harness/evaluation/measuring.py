@@ -122,9 +122,8 @@ class Measuring:
 
     def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
         """Measures a batch, as far as it is not known."""
-        key, keys = self._key(batch), self.design.keys
-        found = self.recall.find(key, batch) if key else {}
-        known = {name: found[keys[name]] for name in keys if keys[name] in found}
+        key = self._key(batch)
+        known = self.recall.find(key, batch, self.design.keys) if key else {}
         step = self.evaluator.step(batch, known)
         step.key = key
         step.recalled = len(step.outcomes.keys() & known.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from harness.data import PromptBatch, WindowBatch
@@ -31,13 +32,15 @@ class Recall:
         self._settings: list[Mapping[str, str]] = []
         for path in paths:
             file = StepFile(path)
-            for _, place in file.news():
-                if file.about.get("version") != VERSION:
-                    reason = f"was written by another version, of journals {VERSION}; begin anew"
-                    raise ConfigError("resume", str(path), reason)
+            places = [place for _, place in file.news()]
+            if not file.about:  # nothing whole was written
+                continue
+            if (written := file.about.get("version")) != VERSION:
+                reason = f"is a journal of version {written}, not {VERSION}; begin a new run"
+                raise ConfigError("resume", str(path), reason)
+            self._settings.append(file.about["settings"])
+            for place in places:
                 self._places[place.key].append(place)
-            if file.about:
-                self._settings.append(file.about["settings"])
 
     @property
     def batches(self) -> int:
@@ -66,28 +69,34 @@ class Recall:
                     reason = "is not what it was when this run began; begin a new one"
                     raise ConfigError(key, values[asked], reason)
 
-    def find(self, key: str, batch: WindowBatch | PromptBatch) -> dict[str, Outcome]:
-        """What is known of a batch, by the key of what was done to the model.
+    def find(
+        self, key: str, batch: WindowBatch | PromptBatch, wanted: Mapping[str, str]
+    ) -> dict[str, Outcome]:
+        """What is known of a batch, by name.
 
         Args:
             key: Of the batch and the setting in which it is measured.
             batch: The batch, whose numbers in the present plan the outcomes get.
+            wanted: What is looked for: the key of what is done to the model, by name.
         """
         known: dict[str, Outcome] = {}
         for place in self._places.get(key, ()):
+            if known.keys() == wanted.keys():
+                break
             subjects: Mapping[str, str] = place.file.about["subjects"]
-            step = StepResult.from_bytes(place.read())
-            for name, outcome in step.outcomes.items():
-                if not outcome.notes:  # they speak of the batch by its number
-                    known.setdefault(subjects[name], _renumbered(outcome, batch))
+            outcomes = StepResult.from_bytes(place.read()).outcomes
+            # Notes speak of the batch by its number.
+            found = {subjects[n]: each for n, each in outcomes.items() if not each.notes}
+            for name, asked in wanted.items():
+                if name not in known and asked in found:
+                    known[name] = _renumbered(found[asked], batch)
         return known
 
 
 def _renumbered(outcome: Outcome, batch: WindowBatch | PromptBatch) -> Outcome:
     """The outcome of the same rows, by the numbers that they have now."""
     if isinstance(batch, WindowBatch):
-        outcome.tally = outcome.tally.renumbered(batch.windows.cpu(), batch.units.cpu())
-    else:
-        numbers = [number for number in batch.prompts.tolist() if number >= 0]
-        outcome.texts = dict(zip(numbers, outcome.texts.values(), strict=True))
-    return outcome
+        tally = outcome.tally.renumbered(batch.windows.cpu(), batch.units.cpu())
+        return replace(outcome, tally=tally)
+    numbers = [number for number in batch.prompts.tolist() if number >= 0]
+    return replace(outcome, texts=dict(zip(numbers, outcome.texts.values(), strict=True)))

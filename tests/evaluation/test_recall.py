@@ -103,11 +103,12 @@ def test_outcomes_are_found_by_key_and_numbered_anew(tmp_path: Path) -> None:
     )
     recall = Recall([path])
     assert recall.batches == 1
-    assert recall.find(key_of("another"), batch([9, 8], [1, 0])) == {}
+    wanted = {"original": "o", "renamed": "x", "new": "y"}
+    assert recall.find(key_of("another"), batch([9, 8], [1, 0]), wanted) == {}
     # The order of the windows is part of the key: the first had the higher number then as now.
-    found = recall.find(key_of("batch"), batch([9, 8], [1, 0]))
-    assert found.keys() == {"o", "x"}
-    got = found["x"].tally.rows
+    found = recall.find(key_of("batch"), batch([9, 8], [1, 0]), wanted)
+    assert found.keys() == {"original", "renamed"}
+    got = found["renamed"].tally.rows
     assert np.array_equal(got.window, [8, 9])
     assert np.array_equal(got.unit, [0, 1])
     assert np.array_equal(got.nll, [1.3, 1.5])
@@ -119,7 +120,8 @@ def test_what_speaks_of_its_batch_is_measured_again(tmp_path: Path) -> None:
     path = journal(
         tmp_path / "1-0.steps", {"original": "o", "old": "x"}, original=rows((0, 1.0)), old=broken
     )
-    assert Recall([path]).find(key_of("batch"), batch([0], [0])).keys() == {"o"}
+    found = Recall([path]).find(key_of("batch"), batch([0], [0]), {"original": "o", "old": "x"})
+    assert found.keys() == {"original"}
 
 
 @pytest.mark.parametrize("left", range(0, 400, 37))
