@@ -13,7 +13,7 @@ from harness.base.console import be_silent, quiet, refused, stopped
 from harness.cli.faults import told
 from harness.cli.given import check_given, spelt, values_given
 from harness.cli.keys import nearest
-from harness.cli.launch import Launch, forget, keep_threads, launched
+from harness.cli.launch import Launch, forget, keep_threads, launched, settled
 from harness.cli.page import COMMANDS, PAGE
 from harness.cli.resume import resumed
 from harness.errors import ConfigError
@@ -30,9 +30,6 @@ def main() -> int:
     """
     argv = sys.argv[1:]
     launch = launched(os.environ)
-    if not launch.by:
-        forget()
-    keep_threads(launch)
     be_silent(launch.rank > 0)  # the first process speaks for all
     if not argv or argv[0] in ("-h", "--help"):
         print(PAGE, end="")
@@ -44,7 +41,12 @@ def main() -> int:
         _check_command(argv)
         argv = resumed(argv)
         given = list(values_given(argv[1:]))
+        launch = settled(launch, given)
+        be_silent(launch.rank > 0)
         check_given(given)
+        if not launch.by:
+            forget()
+        keep_threads(launch)
         run = _start()
         quiet()
         return run(spelt(argv), given, launch)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 # What is left of a launcher in the environment of a process that is alone, Lightning would take for
 # this one's place: it would be silent.
@@ -66,15 +68,36 @@ def launched(env: Mapping[str, str]) -> Launch:
     return Launch()
 
 
-def keep_threads(launch: Launch) -> None:
+def settled(launch: Launch, given: Iterable[tuple[str, Any]]) -> Launch:
+    """The same, now that it is known what was asked for: a node among others has to be told so.
+
+    Args:
+        launch: How this process was started, as the environment has it.
+        given: Dotted keys and values of the command line and of the files that it names.
+    """
+    nodes = dict(given).get("trainer.num_nodes", 1)
+    return Launch() if launch.by == "hand" and str(nodes) == "1" else launch
+
+
+def keep_threads(launch: Launch, parent: Path | None = None) -> None:
     """Lets a process have the threads that it would have alone, before torch is imported.
 
     In how many parts a product of matrices is computed decides its last bits, and results are to be
-    the same for any number of processes. torchrun gives each of several one thread.
+    the same for any number of processes. torchrun gives each of several one thread, unless the
+    user has chosen: then the number stands in the environment that torchrun itself was started in.
+
+    Args:
+        launch: How this process was started.
+        parent: Where Linux keeps that environment.
     """
     several = launch.by == "torchrun" and (launch.devices or 1) > 1
-    if several and os.environ.get("OMP_NUM_THREADS") == "1":
-        del os.environ["OMP_NUM_THREADS"]
+    if not several or os.environ.get("OMP_NUM_THREADS") != "1":
+        return
+    with suppress(OSError):
+        before = (parent or Path(f"/proc/{os.getppid()}/environ")).read_bytes()
+        if any(item.startswith(b"OMP_NUM_THREADS=") for item in before.split(b"\0")):
+            return
+    del os.environ["OMP_NUM_THREADS"]
 
 
 def forget() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jsonargparse import Namespace
 
-from harness.cli.launch import Launch, forget, keep_threads, launched
+from harness.cli.launch import Launch, forget, keep_threads, launched, settled
 from harness.cli.lightning_keys import processes
 from harness.cli.resume import resumed
 from harness.errors import ConfigError
@@ -67,20 +67,39 @@ def test_what_a_launcher_left_behind_is_forgotten(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("launch", "threads", "left"),
+    ("launch", "threads", "before", "left"),
     [
-        (Launch("torchrun", 0, 1, 2), "1", None),
-        (Launch("torchrun", 0, 1, 2), "3", "3"),  # the user's own
-        (Launch("torchrun", 0, 2, 1), "1", "1"),  # torchrun leaves a single process alone
-        (Launch(), "1", "1"),
+        (Launch("torchrun", 0, 1, 2), "1", b"A=1\0B=2\0", None),
+        (Launch("torchrun", 0, 1, 2), "1", None, None),
+        # The user's own.
+        (Launch("torchrun", 0, 1, 2), "1", b"A=1\0OMP_NUM_THREADS=1\0", "1"),
+        (Launch("torchrun", 0, 1, 2), "3", b"", "3"),
+        (Launch("torchrun", 0, 2, 1), "1", b"", "1"),  # torchrun leaves a single process alone
+        (Launch(), "1", b"", "1"),
     ],
 )
 def test_a_process_of_several_has_the_threads_of_one(
-    monkeypatch: pytest.MonkeyPatch, launch: Launch, threads: str, left: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    launch: Launch,
+    threads: str,
+    before: bytes | None,
+    left: str | None,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    keep_threads(launch)
+    if before is not None:
+        (tmp_path / "environ").write_bytes(before)
+    keep_threads(launch, tmp_path / "environ")
     assert os.environ.get("OMP_NUM_THREADS") == left
+
+
+@pytest.mark.parametrize(
+    ("given", "is_alone"),
+    [([], True), ([("trainer.num_nodes", 1)], True), ([("trainer.num_nodes", 2)], False)],
+)
+def test_a_node_among_others_is_told_so(given: list[tuple[str, int]], is_alone: bool) -> None:
+    assert settled(launched(HAND), given) == (Launch() if is_alone else launched(HAND))
+    assert settled(launched(TORCHRUN), given) == launched(TORCHRUN)
 
 
 @pytest.fixture
