@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
@@ -12,13 +12,14 @@ from harness.base.console import note
 from harness.data.checks import check_choice, check_whole
 from harness.data.corpus import Corpus, ScoredText
 from harness.data.documents import Detokenizer, Join
-from harness.data.plan import LIMITS, RankBatches, ShuffledBatches, check_interval, take_limit
+from harness.data.limits import Limits, check_interval, check_streamed
+from harness.data.plan import RankBatches, ShuffledBatches
 from harness.data.prompts import OPENINGS, PromptBatch, Prompts, build_prompts
 from harness.data.sources import TextSource
 from harness.data.stream import StreamedCorpus, StreamRows
 from harness.data.texts import Texts
 from harness.data.token_source import TokenSource
-from harness.data.windows import BosPolicy, Kind, check_lengths
+from harness.data.windows import BosPolicy, Kind
 from harness.errors import ConfigError
 
 Loader = DataLoader[Any]
@@ -106,19 +107,9 @@ class TextDataModule(LightningDataModule):
             raise ConfigError("data.splits", splits, "must be a mapping, such as {test: train}")
         for command in splits:
             check_choice("splits", command, SPLITS)
-        check_choice("join", join, get_args(Join))
-        check_choice("windows", windows, get_args(Kind))
-        check_choice("bos", bos, get_args(BosPolicy))
-        check_choice("detokenizer", detokenizer, get_args(Detokenizer))
-        check_whole(2, max_length=max_length)
-        check_whole(1, stride=stride, batch_size=batch_size, max_documents=max_documents)
-        check_whole(1, prompt_batch_size=prompt_batch_size)
-        check_lengths(windows, max_length, stride)
         if not isinstance(streaming, bool):
             raise ConfigError("data.streaming", streaming, "give true or false")
-        if streaming and join == "corpus":
-            reason = "joins all of the text, which data.streaming does not hold; choose document"
-            raise ConfigError("data.join", join, reason)
+        check_whole(1, prompt_batch_size=prompt_batch_size)
         # Not annotated as the protocol above: jsonargparse takes no object for one with properties.
         self.source: TokenSource = source
         self.text = TextSource(dataset, name, revision, text_column, streaming=streaming)
@@ -144,7 +135,7 @@ class TextDataModule(LightningDataModule):
         self._corpora: dict[str, Corpus | StreamedCorpus] = {}
         self._prompts: dict[str, Prompts] = {}
         self._said: set[str] = set()
-        self._limits: dict[str, int | float] = {}
+        self._limits = Limits()
 
     def prepare_data(self) -> None:
         """Downloads a hub data set, on one process, so that the others find it cached."""
@@ -166,8 +157,11 @@ class TextDataModule(LightningDataModule):
         """
         # Lightning passes a member of an enumeration, which would show as such in errors.
         stage = str(getattr(stage, "value", stage))
-        if self.text.streaming:
-            self._check_streaming(stage)
+        if self.text.streaming and stage == "fit":
+            reason = "fit draws its batches from all of the text; leave it out"
+            raise ConfigError("data.streaming", True, reason)
+        if self.text.streaming and stage != "predict":
+            check_streamed(self.trainer, stage)
         commands = self._commands(stage)
         new = [command for command in commands if command not in self._corpora]
         self._corpora |= {command: self._texts.corpus(command) for command in new}
@@ -182,15 +176,12 @@ class TextDataModule(LightningDataModule):
             whole = f"data.dataset={self.text.dataset!r} is read whole, so validation runs on the"
             self._say(f"{whole} training text; give a folder with train and validation files")
         for command in commands or (stage,):
-            limit = take_limit(self.trainer, command, self._steps(command))
-            if limit is not None:
-                self._limits[command] = limit
+            self._limits.take(self.trainer, command, self._steps(command))
 
     def teardown(self, stage: str) -> None:
         """Gives the trainer back the limit of the batches that was taken from it."""
         for command in self._commands(stage) or (stage,):
-            if command in self._limits:
-                setattr(self.trainer, LIMITS[command], self._limits.pop(command))
+            self._limits.give_back(self.trainer, command)
 
     def asked(self, command: str) -> list[object]:
         """Returns what was asked for of a command's text, as far as it decides what is scored."""
@@ -213,16 +204,10 @@ class TextDataModule(LightningDataModule):
 
         Of a text that is streamed it is how many they run at most, None where all are asked for.
         """
-        limit = self._limits.get(command, 1.0)
-        found: list[int | None] = []
-        for part in self._parts(command):
-            if isinstance(part, StreamedCorpus):
-                found.append(limit if isinstance(limit, int) else None)
-            elif isinstance(limit, int):
-                found.append(min(limit, len(part.plan)))
-            else:
-                found.append(max(1, int(len(part.plan) * limit)))
-        return found
+        return [
+            self._limits.of(command, None if isinstance(part, StreamedCorpus) else len(part.plan))
+            for part in self._parts(command)
+        ]
 
     def longest_row(self) -> int:
         """Returns the most ids that the model will see at once, of a window or a prompt."""
@@ -307,16 +292,6 @@ class TextDataModule(LightningDataModule):
         if stage == "fit" and (self.trainer is None or self.trainer.limit_val_batches != 0):
             return ("fit", "validate")
         return (stage,) if stage != "predict" else ()
-
-    def _check_streaming(self, stage: str) -> None:
-        """Refuses what has to know all of the text beforehand."""
-        if stage == "fit":
-            reason = "fit draws its batches from all of the text; leave it out"
-            raise ConfigError("data.streaming", True, reason)
-        limit = getattr(self.trainer, LIMITS[stage], None)
-        if stage != "predict" and isinstance(limit, float) and 0.0 < limit < 1.0:
-            reason = "of a text that is streamed nobody knows a share; give a number of batches"
-            raise ConfigError(f"trainer.{LIMITS[stage]}", limit, reason)
 
     def _prepare_prompts(self, command: str) -> None:
         if self.source.new_tokens is None and command != "predict":

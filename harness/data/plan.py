@@ -1,4 +1,4 @@
-"""The batch plan: made once, the same for any number of processes, and how a trainer takes it.
+"""The batch plan: made once, the same for any number of processes.
 
 Whole batches are dealt to the ranks, so that the padded width of a row, and with it the last bits
 of its result, does not depend on how many ranks there are.
@@ -12,20 +12,10 @@ from itertools import islice
 from typing import TypeVar
 
 import torch
-from lightning.pytorch import Trainer
 from torch.utils.data import Sampler
-
-from harness.errors import ConfigError
 
 SENTINEL = -1
 """Number of a batch that is run for the sake of the other ranks and counts for nothing."""
-
-LIMITS = {
-    "validate": "limit_val_batches",
-    "test": "limit_test_batches",
-    "predict": "limit_predict_batches",
-}
-"""Where a trainer says how many batches of a command it asks for."""
 
 PlannedBatch = tuple[int, list[int]]
 """The number of a batch in the plan and the windows in it; ``(SENTINEL, [])`` for a sentinel."""
@@ -86,9 +76,8 @@ class RankBatches(Sampler[PlannedBatch]):
         return -(-len(self.plan) // self.world_size)
 
     def __iter__(self) -> Iterator[PlannedBatch]:
-        for turn in range(len(self)):
-            number = turn * self.world_size + self.rank
-            yield (number, self.plan[number]) if number < len(self.plan) else (SENTINEL, [])
+        for dealt in deal(enumerate(self.plan), self.rank, self.world_size):
+            yield dealt or (SENTINEL, [])
 
 
 class ShuffledBatches(RankBatches):
@@ -126,45 +115,3 @@ class ShuffledBatches(RankBatches):
         first, self.skipped = self.skipped, 0
         for number, places in islice(super().__iter__(), first, None):
             yield number, [order[place] for place in places]
-
-
-def take_limit(trainer: Trainer | None, command: str, batches: int) -> int | float | None:
-    """Has a trainer ask for everything, where it asks for a part (``limit_val_batches: 0.1``).
-
-    Lightning would take a number of batches as that of each process, and refuse a share that is
-    less than one batch of the prompts.
-
-    Args:
-        trainer: The trainer, if any.
-        command: What it runs.
-        batches: Batches of windows, 0 where there are prompts alone.
-
-    Returns:
-        The share, or the number of batches of all processes; None where it asked for all.
-
-    Raises:
-        ConfigError: The share of the windows is less than one batch.
-    """
-    limit: int | float | None = getattr(trainer, LIMITS.get(command, ""), None)
-    whole = isinstance(limit, float) and not 0.0 < limit < 1.0
-    if not limit or whole:
-        return None
-    if isinstance(limit, float) and batches and int(batches * limit) < 1:
-        reason = f"less than one of {batches} batches; choose a larger share"
-        raise ConfigError(f"trainer.{LIMITS[command]}", limit, reason)
-    setattr(trainer, LIMITS[command], 1.0)
-    return limit
-
-
-def check_interval(trainer: Trainer | None, batches: int) -> None:
-    """Refuses to validate each time after more batches than there are between two epochs."""
-    if trainer is None or trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches:
-        return
-    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
-    if isinstance(interval, int) and interval > batches:
-        reason = (
-            f"an epoch has {batches} batches; choose at most as many, or count from epoch to epoch "
-            "with trainer.check_val_every_n_epoch=null"
-        )
-        raise ConfigError("trainer.val_check_interval", interval, reason)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
+from harness.data.checks import check_choice, check_whole
 from harness.data.corpus import Corpus, build_corpus
 from harness.data.documents import Detokenizer, Document, Join, make_documents, read_documents
 from harness.data.encoding import resolve_bos
@@ -12,7 +14,7 @@ from harness.data.pages import Cutter
 from harness.data.sources import Reading, TextSource
 from harness.data.stream import StreamedCorpus, take_page
 from harness.data.token_source import TokenSource
-from harness.data.windows import BosPolicy, Kind, Layout, choose_layout
+from harness.data.windows import BosPolicy, Kind, Layout, check_lengths, choose_layout
 from harness.errors import ConfigError
 
 
@@ -33,6 +35,9 @@ class Texts:
         batch_size: Windows per batch.
         max_documents: Most documents to read.
         say: Tells the user what was left out.
+
+    Raises:
+        ConfigError: A value that is out of range.
     """
 
     source: TokenSource
@@ -50,6 +55,19 @@ class Texts:
     _read: dict[tuple[str, Join], tuple[list[Document], Reading]] = field(
         default_factory=dict, init=False
     )
+
+    def __post_init__(self) -> None:
+        check_choice("join", self.join, get_args(Join))
+        check_choice("windows", self.windows, get_args(Kind))
+        check_choice("bos", self.bos, get_args(BosPolicy))
+        check_choice("detokenizer", self.detokenizer, get_args(Detokenizer))
+        check_whole(2, max_length=self.max_length)
+        check_whole(1, stride=self.stride, batch_size=self.batch_size)
+        check_whole(1, max_documents=self.max_documents)
+        check_lengths(self.windows, self.max_length, self.stride)
+        if self.text.streaming and self.join == "corpus":
+            reason = "joins all of the text, which data.streaming does not hold; choose document"
+            raise ConfigError("data.join", self.join, reason)
 
     def asked(self, command: str) -> list[object]:
         """What was asked for of a command's text, as far as it decides what is scored."""
