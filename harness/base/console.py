@@ -7,7 +7,7 @@ import os
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 # Each is a hint for other uses of the library, and wrong or useless here.
@@ -24,6 +24,9 @@ _ACTING = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 # One process of several speaks.
 _speaks = True
+# Notes that were made here, and those that another process has yet to say.
+_noted: set[str] = set()
+_unsaid: list[str] = []
 
 
 INTERRUPTED = 143
@@ -73,7 +76,30 @@ def visible(text: str) -> str:
 
 def note(line: str) -> None:
     """Says on stderr what a user should know though nothing is wrong."""
+    if not _speaks:
+        _unsaid.append(line)
+        return
+    _noted.add(line)
     _say("note", line)
+
+
+def unsaid() -> list[str]:
+    """Hands over the notes that this process has made and not said."""
+    lines = list(_unsaid)
+    _unsaid.clear()
+    return lines
+
+
+def note_of(rank: int, lines: Iterable[str]) -> None:
+    """Says what another process has noted and this one has not.
+
+    Args:
+        rank: Which process.
+        lines: Its notes.
+    """
+    for line in lines:
+        if line not in _noted:
+            note(f"process {rank}: {line}")
 
 
 def refused(line: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -68,6 +68,8 @@ class HuggingFaceCheckpoint(Callback):
         # Of a step that was cut short nothing can be said.
         if isinstance(exception, Interrupted) and exception.agreed and run is not None:
             self._save(pl_module, "last")
+            if trainer.validating:
+                _validate_anew(trainer)
             trainer.save_checkpoint(run.folder.path / "checkpoints" / INTERRUPTED)
 
     def _save(self, pl_module: LightningModule, name: str) -> None:
@@ -75,3 +77,15 @@ class HuggingFaceCheckpoint(Callback):
         if run is not None and run.processes.is_first:
             experiment = OutlierExperiment.of(pl_module)
             experiment.source.save(experiment.model, run.folder.path / "checkpoints" / name)
+
+
+def _validate_anew(trainer: Trainer) -> None:
+    """Has a training that goes on begin with the validation that was cut short, from its start.
+
+    Lightning goes back to one by these counts, and would go on in the middle of it.
+    """
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.current.reset()
+    total: Any = progress.total
+    total.ready = total.started
+    total.processed = total.completed = total.started - 1

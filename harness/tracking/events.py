@@ -36,6 +36,15 @@ class EventFiles:
         self._waiting: dict[str, BytesIO] = {}
         self._bytes = 0
         self._written = time.monotonic()
+        self._first: int | None = None
+
+    def cut(self, first: int) -> None:
+        """Has TensorBoard pass over what other files of the folders hold from a step on.
+
+        Args:
+            first: The step.
+        """
+        self._first = first
 
     def add(self, folder: str, summary: Summary, step: int) -> None:
         """Adds a summary.
@@ -45,12 +54,15 @@ class EventFiles:
             summary: What it holds.
             step: Where it stands.
         """
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         if folder not in self._files:
             self._files[folder] = self._path / folder / _file_name()
             # What it has to begin with, or TensorBoard takes it for one of a former version.
             self._add(folder, Event(wall_time=time.time(), file_version="brain.Event:2"))
+            if self._first is not None:
+                begun = SessionLog(status=SessionLog.START)
+                self._add(folder, Event(wall_time=time.time(), step=self._first, session_log=begun))
         self._add(folder, Event(wall_time=time.time(), summary=summary, step=step))
         if self._bytes >= _FULL or time.monotonic() - self._written >= _SECONDS:
             self.flush()

@@ -71,6 +71,11 @@ class RunLogger(Logger, Writer):
         self._names = {ORIGINAL, *(subject.name for subject in design.reported)}
         self._layers = layers_shown(design.sites)
 
+    def cut(self, first: int) -> None:
+        """Has TensorBoard pass over a step of an earlier attempt and those after it."""
+        assert self._files is not None  # a run opens its writers first
+        self._files.cut(first)
+
     def step(self, step: StepResult) -> None:
         """Writes the scores of a batch, and what was observed."""
         for name, outcome in step.outcomes.items():
@@ -159,9 +164,11 @@ class RunLogger(Logger, Writer):
         if self._files is not None:
             self._files.flush()
 
-    def close(self) -> None:
-        """Completes every file."""
-        self.finalize("closed")
+    def flush(self) -> None:
+        """Writes what is kept back."""
+        self.finalize("running")
+
+    close = flush
 
     def _write(self, variant: str) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from harness import __version__
 from harness.base import signals
 from harness.base.files import write_text
 from harness.base.processes import EndedElsewhere, LostError, Processes
@@ -24,6 +21,7 @@ from harness.evaluation.experiment import OutlierExperiment
 from harness.evaluation.step import StepResult
 from harness.outliers.variants import NAME
 from harness.results.schema import Results, RunRecord
+from harness.tracking.packages import check_packages, versions
 from harness.tracking.result_files import ResultFiles
 from harness.tracking.run import Run
 from harness.tracking.run_folder import RunFolder
@@ -107,7 +105,7 @@ class RunRecorder(Callback):
         self._started = datetime.now().astimezone()
         experiment = OutlierExperiment.of(pl_module)
         processes = experiment.join()
-        _check_packages(processes)
+        check_packages(processes)
         folder = self._open(experiment.source.title) if processes.is_first else None
         path = processes.share(folder.path if folder else None)
         assert path is not None  # what the first process shares
@@ -182,8 +180,13 @@ class RunRecorder(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps what a batch gave, and ends the run there if a signal asks for it."""
-        if self.run is not None and self._stage != "fit":
+        if self.run is None or trainer.sanity_checking:
+            return
+        if self._stage != "fit":
             self.run.step(outputs["result"])
+            return
+        # A training that has made all its steps would not be gone on with.
+        self.run.meet("validation", may_end=trainer.global_step != trainer.max_steps)
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end
@@ -214,7 +217,7 @@ class RunRecorder(Callback):
             resamples=resampling.resamples,
             arguments=self._arguments,
             started=self._started.isoformat(timespec="seconds"),
-            versions=_versions(),
+            versions=versions(),
         )
 
     # -- a training --------------------------------------------------------------------------
@@ -224,7 +227,8 @@ class RunRecorder(Callback):
         self._watched = None
         signals.reclaim()
         if self.run is not None:
-            self.run.begin_training(OutlierExperiment.of(pl_module).design)
+            design = OutlierExperiment.of(pl_module).design
+            self.run.begin_training(design, trainer.global_step)
             signals.hold(True)
 
     def on_train_batch_end(
@@ -247,7 +251,14 @@ class RunRecorder(Callback):
             if self.run.processes.is_first:
                 self.run.weights(self._watched, OutlierExperiment.of(pl_module).weights())
             self._watched = None
-        self.run.meet(may_end=_may_end(trainer, batch_idx))
+        self.run.meet("training", may_end=_may_end(trainer, batch_idx))
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Has everything on the disk that comes before a checkpoint."""
+        if self.run is not None:
+            self.run.flush()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Marks the training as complete."""
@@ -273,16 +284,6 @@ def _may_end(trainer: Trainer, batch_idx: int) -> bool:
     )
 
 
-def _check_packages(processes: Processes) -> None:
-    """Refuses processes that do not run the same program."""
-    first, *others = processes.meet(_versions())
-    for rank, packages in enumerate(others, 1):
-        for name, has in packages.items():
-            if has != first[name]:
-                reason = f"process {rank} has {has}, the first {first[name]}; install the same"
-                raise ConfigError("package", name, reason)
-
-
 def _all_know(processes: Processes, exception: BaseException) -> bool:
     """Whether all processes know of the end of a run, which then end alike.
 
@@ -302,12 +303,3 @@ def _all_know(processes: Processes, exception: BaseException) -> bool:
         return processes.fail(str(exception), 2)
     line = " ".join(f"{type(exception).__name__}: {exception}".split())
     return processes.fail(line, 1)
-
-
-def _versions() -> dict[str, str]:
-    libraries = ("torch", "transformers", "lightning", "datasets")
-    return {
-        "harness": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in libraries},
-    }

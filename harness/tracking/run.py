@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-from harness.base import signals
 from harness.base.console import note
 from harness.base.files import write_text
-from harness.base.pace import Pace
 from harness.base.processes import Processes
 from harness.base.stages import stage
 from harness.evaluation.design import Design
@@ -22,29 +17,10 @@ from harness.evaluation.step import StepResult
 from harness.evaluation.summary import summarise
 from harness.probes import Moments, Site
 from harness.results.schema import Results, RunRecord
+from harness.tracking.gathering import Gathering
+from harness.tracking.meetings import Meetings, end_if_asked
 from harness.tracking.run_folder import RunFolder
 from harness.tracking.writer import Writer
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What a process says when a step is done.
-
-    Attributes:
-        number: Which step it was.
-        ends: Whether a signal asks it to end.
-        kind: What kind of step it was.
-        taken: How long it has taken; None where nothing of the plan was measured.
-        recalled: How many models were measured before on that batch.
-        models: How many it is of.
-    """
-
-    number: int
-    ends: bool
-    kind: str
-    taken: timedelta | None
-    recalled: int = 0
-    models: int = 0
 
 
 class Run:
@@ -86,6 +62,7 @@ class Run:
         self.results: Results | None = None
         self.has_begun = False
         folder.journal.mkdir(parents=True, exist_ok=True)  # also where no other process sees it
+        self._is_resumed = resumed
         self._earlier = sorted(folder.journal.glob("*.steps")) if resumed else []
         self.recall = Recall(self._earlier)
         attempts = (int(path.name.partition("-")[0]) for path in self._earlier)
@@ -110,29 +87,26 @@ class Run:
         self._attempt += 1
         about = {"version": VERSION, "subjects": design.keys, "settings": design.settings}
         self.measurement = Measurement(self._file(self.processes.rank), about)
-        self._others = {r: self._file(r) for r in range(1, self.processes.count)}
-        self.processes.meet(None)
-        # Steps of processes whose files cannot be seen from here are handed on at the end.
-        self._is_live = all(path.exists() for path in self._others.values())
-        self._due: deque[int] = deque()
-        self._told = -1
+        self._gathering = Gathering(self.measurement, self.processes, self._file)
         self._is_ending = False
-        self._pace = Pace()
         self._keep_config()  # of a resumed run, now that nothing of it is refused any more
         self._begin(design)
 
-    def begin_training(self, design: Design) -> None:
+    def begin_training(self, design: Design, first: int) -> None:
         """Begins a training, whose steps make no results.
 
         Args:
             design: What is trained and observed.
+            first: Number of the step that it begins, or goes on, with.
         """
         self._close_measurement()
-        self._pace = Pace()
         self._begin(design)
+        if self._is_resumed:
+            for writer in self.writers:
+                writer.cut(first)
 
     def _begin(self, design: Design) -> None:
-        self._recalled = self._models = 0
+        self._meetings = Meetings(self.processes)
         self.has_begun = True
         self.design = design
         if self.processes.is_first:
@@ -156,17 +130,15 @@ class Run:
         self.measurement.add(step)
         kind = "windows" if step.is_scored else "prompts"
         models = len(step.outcomes) if step.number >= 0 else 0
-        said = self._meet(kind, step.number, step.recalled, models)
-        # Processes that divide a model among them have the same steps.
-        self._due += sorted({each.number for each in said if each.number >= 0})
-        if self.processes.is_first and self._is_live:
-            self._hand_on(step)
-        _end_if_asked(said)
+        said = self._meetings.meet(kind, step.number, step.recalled, models)
+        self._hand_on(self._gathering.arrived((each.number for each in said), step))
+        end_if_asked(said)
 
-    def meet(self, *, may_end: bool) -> None:
-        """Waits, in a training, until every process is done with its step.
+    def meet(self, kind: str, *, may_end: bool) -> None:
+        """Waits, in a training, until every process is done with its batch.
 
         Args:
+            kind: What kind of batch it was.
             may_end: Whether the training can end here, and be gone on with.
 
         Raises:
@@ -174,24 +146,9 @@ class Run:
             LostError: If one of them has ended, or hangs.
             EndedElsewhere: If one of them has failed.
         """
-        said = self._meet("training", -1, 0, 1)
+        said = self._meetings.meet(kind)
         if may_end:
-            _end_if_asked(said)
-
-    def _meet(self, kind: str, number: int, recalled: int, models: int) -> list[_Said]:
-        """Says that a step is done, and waits until it is everywhere."""
-        taken = self._pace.taken() if recalled < models else None
-        if taken is not None:
-            self._pace.count(kind, taken)
-        own = _Said(number, signals.is_wanted(), kind, taken, recalled, models)
-        said = self.processes.meet(own, self._pace.limit(kind))
-        for each in said:
-            self._recalled += each.recalled
-            self._models += each.models
-            if each.taken is not None:
-                self._pace.count(each.kind, each.taken)
-        self._pace.begin()
-        return said
+            end_if_asked(said)
 
     def observe(self, step: StepResult) -> None:
         """Keeps what was observed in a step of a training, by all processes.
@@ -206,6 +163,11 @@ class Run:
         for writer in self.writers:
             writer.step(step)
 
+    def flush(self) -> None:
+        """Writes what was kept so far, so that a killed training can go on from here."""
+        for writer in self.writers:
+            writer.flush()
+
     def weights(self, number: int, weights: Mapping[Site, Moments]) -> None:
         """Keeps what the weights are like after a step of a training."""
         for writer in self.writers:
@@ -218,10 +180,10 @@ class Run:
             record: How they were made.
         """
         self._is_ending = True
-        self._collect()
+        self._hand_on(self._gathering.rest())
         if self.processes.is_first:
-            if self._recalled:
-                part = f"{self._recalled:,} of {self._models:,} measurements"
+            if known := self._meetings.recalled:
+                part = f"{known:,} of {self._meetings.models:,} measurements"
                 note(f"{part}, each of a model on a batch, are of earlier attempts")
             self._write(record)
             self._drop_earlier()
@@ -245,7 +207,7 @@ class Run:
                 self.folder.set_status("interrupted")
             # Results that were being made need no second attempt: what they need is in the journal.
             if self.measurement is not None and record is not None and not self._is_ending:
-                self._collect()
+                self._hand_on(self._gathering.rest())
                 if self.processes.is_first and len(self.measurement):
                     self._write(record)
         except Exception as error:  # what ended the run is to be told, whatever else fails
@@ -266,37 +228,10 @@ class Run:
     def _file(self, rank: int, suffix: str = "steps") -> Path:
         return self.folder.journal / f"{self._attempt}-{rank}.{suffix}"
 
-    def _hand_on(self, own: StepResult) -> None:
-        """Hands to the writers what is due and can be seen, in the order of the plan."""
-        assert self.measurement is not None
-        for path in self._others.values():
-            self.measurement.follow(path)
-        while self._due and self._due[0] in self.measurement:
-            number = self._due.popleft()
-            step = own if number == own.number else self.measurement[number]
+    def _hand_on(self, steps: Iterable[StepResult]) -> None:
+        for step in steps:
             for writer in self.writers:
                 writer.step(step)
-            self._told = number
-
-    def _collect(self) -> None:
-        """Brings together what all processes have measured, and hands on what is left of it."""
-        assert self.measurement is not None
-        counts = self.processes.meet(len(self.measurement.own))
-        missing: list[int] = []
-        if self.processes.is_first:
-            seen = {rank: self.measurement.follow(path) for rank, path in self._others.items()}
-            missing = [rank for rank, count in seen.items() if count < counts[rank]]
-        missing = self.processes.share(missing)
-        sent = self.processes.send(missing, self.measurement.own.whole() if missing else b"")
-        for rank, data in sent.items():
-            path = self._file(rank, "sent.steps")
-            path.write_bytes(data)
-            self.measurement.follow(path)
-        if self.processes.is_first:
-            for number in self.measurement.numbers():
-                if number > self._told:
-                    for writer in self.writers:
-                        writer.step(self.measurement[number])
 
     def _write(self, record: RunRecord) -> None:
         assert self.measurement is not None
@@ -325,9 +260,3 @@ class Run:
         if self.measurement is not None:
             self.measurement.close()
             self.measurement = None
-
-
-def _end_if_asked(said: Sequence[_Said]) -> None:
-    """Ends the run in every process where a signal asks one of them to."""
-    if any(each.ends for each in said):
-        raise signals.Interrupted(agreed=True)

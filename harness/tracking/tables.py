@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ from harness.tracking.run_folder import RunFolder
 from harness.tracking.writer import Writer
 
 if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetWriter
+    from pyarrow import RecordBatch
+    from pyarrow.ipc import RecordBatchStreamWriter
 
 # Rows in memory, and what they take once more where they are written, are bounded by this.
 _FLUSHED_AT = 10_000
@@ -43,13 +46,14 @@ WEIGHT_KEYS = {"step": "int64", "parameter": "string", "kind": "string", "layer"
 
 
 class MomentsTable:
-    """Rows of moments under keys, written a row group at a time; no file where there are no rows.
+    """Rows of moments under keys; no file where there are no rows.
 
-    They grow in a file beside, which takes the place of the other when it is completed.
+    They grow in a file beside, of which everything up to its end can be read at any time, and
+    become Parquet when the table is completed.
 
     Args:
         path: The file.
-        keys: Columns that say what the moments are of, with their types.
+        keys: Columns that say what the moments are of, with their types; `step` is one of them.
     """
 
     def __init__(self, path: Path, keys: Mapping[str, str]) -> None:
@@ -57,39 +61,91 @@ class MomentsTable:
         self._growing = path.with_name(f".{path.name}.growing")
         self._types = {**keys, **STATISTICS}
         self._rows: list[tuple[Any, ...]] = []
-        self._writer: ParquetWriter | None = None
+        self._writer: RecordBatchStreamWriter | None = None
 
     def add(self, keys: tuple[Any, ...], moments: Moments) -> None:
         """Adds a row; what is not a number becomes null."""
         self._rows.append((*keys, *_statistics(moments)))
         if len(self._rows) >= _FLUSHED_AT:
-            self._flush()
+            self.flush()
 
-    def close(self) -> None:
-        """Writes what is left and completes the file."""
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-            self._growing.replace(self._path)
+    def cut(self, first: int) -> None:
+        """Keeps, of what an earlier attempt has written, what comes before a step.
 
-    def _flush(self) -> None:
+        Args:
+            first: The step.
+        """
+        from pyarrow import compute
+
+        earlier = self._path.with_name(f".{self._path.name}.earlier")
+        if self._growing.exists() and not earlier.exists():  # or else it was being written anew
+            self._growing.replace(earlier)
+        before = _grown(earlier) if earlier.exists() else _completed(self._path)
+        kept = (batch.filter(compute.less(batch["step"], first)) for batch in before)
+        if (batch := next(kept, None)) is not None:
+            self._begin(chain([batch], kept))
+        earlier.unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Writes the rows that are in memory."""
         if not self._rows:
             return
         import pyarrow
+
+        writer = self._writer or self._begin(_completed(self._path))  # that cannot grow
+        columns = [list(column) for column in zip(*self._rows, strict=True)]
+        writer.write_batch(pyarrow.record_batch(columns, schema=self._schema))
+        self._file.flush()
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Writes what is left and completes the file."""
+        self.flush()
+        if self._writer is None:
+            return
         from pyarrow import parquet
 
-        schema = pyarrow.schema([(k, pyarrow.type_for_alias(t)) for k, t in self._types.items()])
-        columns = dict(zip(self._types, zip(*self._rows, strict=True), strict=True))
-        table = pyarrow.table({k: list(values) for k, values in columns.items()}, schema=schema)
-        if self._writer is None:
-            # A file that was completed cannot grow: what it holds is written again.
-            before = parquet.read_table(self._path) if self._path.exists() else None
-            self._writer = parquet.ParquetWriter(self._growing, schema, compression="zstd")
-            if before is not None:
-                self._writer.write_table(before)
-        self._writer.write_table(table)
-        self._rows.clear()
+        self._writer.close()
+        self._file.close()
+        self._writer = None
+        done = self._path.with_name(f".{self._path.name}.done")
+        with parquet.ParquetWriter(done, self._schema, compression="zstd") as writer:
+            for batch in _grown(self._growing):
+                writer.write_batch(batch)
+        done.replace(self._path)
+        self._growing.unlink()
+
+    def _begin(self, before: Iterable[RecordBatch]) -> RecordBatchStreamWriter:
+        """Begins the file that grows with what is there already."""
+        import pyarrow
+
+        types = ((name, pyarrow.type_for_alias(alias)) for name, alias in self._types.items())
+        self._schema = pyarrow.schema(types)
+        self._file = self._growing.open("wb")
+        options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+        writer = pyarrow.ipc.new_stream(self._file, self._schema, options=options)
+        for batch in before:
+            writer.write_batch(batch)
+        self._file.flush()
+        self._writer = writer
+        return writer
+
+
+def _completed(path: Path) -> Iterator[RecordBatch]:
+    """What a Parquet file holds; nothing where there is none."""
+    if path.exists():
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(_FLUSHED_AT)
+
+
+def _grown(path: Path) -> Iterator[RecordBatch]:
+    """What a file holds that has grown, up to where a killed process has left off."""
+    import pyarrow
+
+    with path.open("rb") as file, suppress(pyarrow.ArrowInvalid, OSError):
+        yield from pyarrow.ipc.open_stream(file)
 
 
 def _statistics(moments: Moments) -> tuple[float | int | None, ...]:
@@ -130,6 +186,16 @@ class FlowTables(Writer):
         """Writes what the parameters are like."""
         for site, moments in weights.items():
             self._weights.add((number, site.name, site.kind, site.layer), moments)
+
+    def cut(self, first: int) -> None:
+        """Drops the rows of a step and those after it."""
+        self._activations.cut(first)
+        self._weights.cut(first)
+
+    def flush(self) -> None:
+        """Writes the rows that are in memory."""
+        self._activations.flush()
+        self._weights.flush()
 
     def close(self) -> None:
         """Completes both files."""

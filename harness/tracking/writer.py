@@ -32,6 +32,13 @@ class Writer:
         """
         self._first = self._next
 
+    def cut(self, first: int) -> None:
+        """Drops what an earlier attempt at a training has kept from a step on: it comes again.
+
+        Args:
+            first: The step.
+        """
+
     def step(self, step: StepResult) -> None:
         """Keeps what a batch gave."""
 
@@ -45,6 +52,9 @@ class Writer:
 
     def finish(self, results: Results, totals: Totals, design: Design) -> None:
         """Keeps what a measurement came to."""
+
+    def flush(self) -> None:
+        """Writes what was kept so far."""
 
     def close(self) -> None:
         """Completes the files."""

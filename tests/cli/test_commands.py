@@ -17,11 +17,10 @@ import torch
 import yaml
 from lightning.pytorch.accelerators import CPUAccelerator
 from pyarrow import parquet
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from harness.__main__ import run as run_module
 from harness.evaluation.experiment import OutlierExperiment
-from tests.same import events
 from tests.tiny import save_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -550,15 +549,23 @@ def test_a_signal_says_where_the_run_lies(
 
 
 @pytest.mark.usefixtures("_own_signals")
-@pytest.mark.parametrize(("at", "accumulate"), [(2, 1), (14, 1), (20, 1), (5, 2)])
+@pytest.mark.parametrize(
+    ("command", "at", "accumulate"),
+    [("fit", 2, 1), ("fit", 14, 1), ("fit", 20, 1), ("fit", 5, 2), ("validate", 4, 1)],
+)
 def test_a_training_goes_on_where_a_signal_ended_it(
-    run: Run, fit: list[str], monkeypatch: pytest.MonkeyPatch, at: int, accumulate: int
+    run: Run,
+    fit: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    at: int,
+    accumulate: int,
 ) -> None:
     small = ["--trainer.check_val_every_n_epoch=null", "--trainer.max_steps=25", SILENT]
     small += ["--data.batch_size=8", f"--trainer.accumulate_grad_batches={accumulate}"]
     assert run("fit", *fit, *small, "--run.name=whole")[0] == 0
     with monkeypatch.context() as patched:
-        interrupting(patched, "fit", signal.SIGTERM, at=at)
+        interrupting(patched, command, signal.SIGTERM, at=at)
         status, _, err = run("fit", *fit, *small)
     assert status == 143, err
     folder, whole = Path("logs/mine/version_0"), Path("logs/whole/version_0")
@@ -567,8 +574,27 @@ def test_a_training_goes_on_where_a_signal_ended_it(
     before = (folder / "config.yaml").read_text()
     status, _, err = run("fit", "--resume", folder)
     assert status == 0, err
-    assert (folder / "status").read_text() == "complete\n"
     assert (folder / "config.yaml").read_text() == before
+    assert_same_training(folder, whole)
+
+
+def test_a_training_goes_on_from_a_checkpoint_long_before_it_failed(
+    run: Run, fit: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("fit", *fit, SILENT, "--run.name=whole")[0] == 0
+    with monkeypatch.context() as patched:
+        failing(patched, "fit", lambda: MemoryError("too much"), at=27)
+        status, _, err = run("fit", *fit, SILENT)
+    folder, whole = Path("logs/mine/version_0"), Path("logs/whole/version_0")
+    assert status == 1, err
+    steps = parquet.read_table(folder / "activations.parquet")["step"].to_pylist()
+    assert max(steps) == 26
+    assert run("fit", "--resume", folder)[0] == 0
+    assert_same_training(folder, whole)
+
+
+def assert_same_training(folder: Path, whole: Path) -> None:
+    assert (folder / "status").read_text() == "complete\n"
     for name in ("last", "best"):
         weights = f"checkpoints/{name}/model.safetensors"
         assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
@@ -577,13 +603,12 @@ def test_a_training_goes_on_where_a_signal_ended_it(
     assert logged(folder) == logged(whole)
 
 
-def logged(folder: Path) -> dict[tuple[str, int], float]:
-    """What a training has logged of its likelihood, by tag and step."""
-    return {
-        (tag, step): Summary.Value.FromString(value).simple_value
-        for step, tag, value in events(folder / "original")
-        if tag.startswith("likelihood/")
-    }
+def logged(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves of a training's likelihood, as TensorBoard shows them."""
+    shown = EventAccumulator(str(folder / "original"), {"scalars": 0})
+    shown.Reload()
+    tags = [tag for tag in shown.Tags()["scalars"] if tag.startswith("likelihood/")]
+    return {tag: [(each.step, each.value) for each in shown.Scalars(tag)] for tag in tags}
 
 
 def test_a_training_without_a_checkpoint_is_not_resumed(run: Run, fit: list[str]) -> None:

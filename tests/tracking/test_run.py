@@ -228,7 +228,7 @@ def test_a_measurement_after_one_that_broke_off_begins_anew(make: Make) -> None:
 
 def test_a_training_makes_no_results(make: Make) -> None:
     run, calls = make()
-    run.begin_training(made_design())
+    run.begin_training(made_design(), 0)
     assert run.measurement is None
     step, weights = StepResult(3, {"original": Outcome()}), {SITE: Moments(4)}
     run.observe(step)
@@ -353,7 +353,7 @@ def test_a_journal_of_another_version_is_refused(
     folder = RunFolder.new(tmp_path, "mine")
     measure(Run(folder, []), made_steps())
     monkeypatch.setattr("harness.evaluation.recall.VERSION", 2)
-    with pytest.raises(ConfigError, match="was written by another version"):
+    with pytest.raises(ConfigError, match="is a journal of version 1, not 2"):
         Run(RunFolder(folder.path), [], resumed=True)
 
 

@@ -137,3 +137,44 @@ def test_a_group_of_nulls_among_others(tmp_path: Path, monkeypatch: pytest.Monke
     file = parquet.read_table(path)
     assert file["rms"].to_pylist() == [None, None, 1.0, 1.0]
     assert file["layer"].to_pylist() == [None, None, 1, 2]
+
+
+def steps_of(path: Path) -> list[int]:
+    return [int(step) for step in parquet.read_table(path)["step"].to_pylist()]
+
+
+def test_a_training_goes_on_before_what_is_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "activations.parquet"
+    for first, last in ((0, 6), (4, 8), (8, 9)):
+        table = MomentsTable(path, ACTIVATION_KEYS)
+        table.cut(first)
+        for step in range(first, last):
+            table.add((step, *KEYS[1:]), Moments(last, 1.0))
+        table.close()
+    assert steps_of(path) == list(range(9))
+    assert parquet.read_table(path)["count"].to_pylist() == [6] * 4 + [8] * 4 + [9]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("whole", range(4))
+@pytest.mark.parametrize("more", [0, 1, 20, 200])
+def test_what_a_killed_training_has_flushed_is_there(tmp_path: Path, whole: int, more: int) -> None:
+    path, growing = tmp_path / "activations.parquet", tmp_path / ".activations.parquet.growing"
+    killed = MomentsTable(path, ACTIVATION_KEYS)
+    sizes = [0]
+    for step in range(3):
+        killed.add((step, *KEYS[1:]), MOMENTS)
+        killed.flush()
+        sizes.append(growing.stat().st_size)
+    killed._file.close()
+    assert not path.exists()
+    growing.write_bytes(growing.read_bytes()[: sizes[whole] + more])  # the next half written
+    # A second one was killed while it wrote anew what the first has left.
+    growing.replace(tmp_path / ".activations.parquet.earlier")
+    growing.write_bytes(b"something")
+    table = MomentsTable(path, ACTIVATION_KEYS)
+    table.cut(3)
+    table.add((3, *KEYS[1:]), MOMENTS)
+    table.close()
+    assert steps_of(path) == [*range(whole), 3]
+    assert list(tmp_path.iterdir()) == [path]
