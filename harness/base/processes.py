@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
+
+from harness.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -72,9 +75,7 @@ class Processes:
 
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             return cls()
-        group = dist.new_group(backend="gloo", timeout=LONGEST)
-        store = c10d.PrefixStore("meetings", c10d._get_default_store())
-        return cls(dist.get_rank(), dist.get_world_size(), group, store)
+        return _joined(c10d._get_default_store())
 
     @property
     def is_first(self) -> bool:
@@ -133,6 +134,29 @@ class Processes:
         shared: Any = self.meet(value if self.is_first else None)[0]
         return shared  # type: ignore[no-any-return]
 
+    def accept(self, check: Callable[[], T]) -> T:
+        """Runs what may refuse its input in every process: one that does refuses it for all.
+
+        Args:
+            check: What is run.
+
+        Raises:
+            ConfigError: If it was refused here, and this is the first or alone.
+            EndedElsewhere: If another has refused it; the first is listened to first.
+        """
+        refusal: ConfigError | None = None
+        try:
+            result = check()
+        except ConfigError as error:
+            refusal = error
+        lines = self.meet(None if refusal is None else str(refusal))
+        if refusal is not None and self.is_first:
+            raise refusal
+        for rank, line in enumerate(lines):
+            if line is not None:
+                raise EndedElsewhere(rank, line, 2)
+        return result
+
     def send(self, senders: Sequence[int], data: bytes) -> dict[int, bytes]:
         """Brings bytes of some processes to the first, a piece at a time.
 
@@ -158,16 +182,19 @@ class Processes:
     def _gather(self, said: Any, limit: timedelta) -> list[Any]:
         """What each process has to say, by rank."""
         import torch
-        import torch.distributed as dist
+        from torch._C._distributed_c10d import AllgatherOptions
 
+        # What waits has to end by itself: a process cannot end before it.
+        how = AllgatherOptions()
+        how.timeout = limit
         data = torch.frombuffer(bytearray(pickle.dumps(said)), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
         size = torch.tensor([len(data)])
-        dist.all_gather(sizes, size, self._group, async_op=True).wait(limit)
+        self._group.allgather([sizes], [size], how).wait()
         most = int(max(sizes))
         pieces = [torch.zeros(most, dtype=torch.uint8) for _ in range(self.count)]
         padded = torch.nn.functional.pad(data, (0, most - len(data)))
-        dist.all_gather(pieces, padded, self._group, async_op=True).wait(limit)
+        self._group.allgather([pieces], [padded], how).wait()
         ends = zip(pieces, sizes, strict=True)
         return [pickle.loads(piece[: int(end)].numpy().tobytes()) for piece, end in ends]
 
@@ -184,3 +211,14 @@ class Processes:
     def _has_come(self, rank: int) -> bool:
         """Whether a process has come to the present meeting."""
         return self._store.check([str(rank)]) and int(self._store.get(str(rank))) >= self._meetings
+
+
+@cache
+def _joined(store: Any) -> Processes:
+    """The processes that know each other by a store, which have one group to meet in."""
+    import torch.distributed as dist
+    from torch.distributed import distributed_c10d as c10d
+
+    group = dist.new_group(backend="gloo", timeout=LONGEST)
+    meetings = c10d.PrefixStore("meetings", store)
+    return Processes(dist.get_rank(), dist.get_world_size(), group, meetings)

@@ -181,7 +181,7 @@ class HarnessCLI(LightningCLI):
         Where all processes know of the end the first tells of it, and the others have done what
         they had to: a launcher would end the first, which has results to write, if they failed.
         """
-        if self.recorder.is_agreed and not speaks():
+        if not speaks() and (self.recorder.is_agreed or isinstance(error, EndedElsewhere)):
             if not isinstance(error, SystemExit | ConfigError | EndedElsewhere):
                 traceback.print_exception(error)
             raise SystemExit(0) from None

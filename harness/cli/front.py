@@ -51,6 +51,7 @@ def main() -> int:
         quiet()
         return run(spelt(argv), given, launch)
     except ConfigError as error:
+        be_silent(launch.place > 0)  # of another node the first knows nothing yet
         return refused(str(error))
     except Exception as error:
         line = told(error, None)

@@ -31,12 +31,14 @@ class Launch(NamedTuple):
         rank: Which process of the run it is.
         nodes: How many nodes there are; None where that is not told.
         devices: How many processes there are on this node; None where that is not told.
+        place: Which of the processes on this node it is.
     """
 
     by: str = ""
     rank: int = 0
     nodes: int | None = None
     devices: int | None = None
+    place: int = 0
 
 
 def launched(env: Mapping[str, str]) -> Launch:
@@ -52,17 +54,19 @@ def launched(env: Mapping[str, str]) -> Launch:
 
     if "TORCHELASTIC_RUN_ID" in env and number("WORLD_SIZE") > 1:
         here = number("LOCAL_WORLD_SIZE", 1)
-        return Launch("torchrun", number("RANK"), number("WORLD_SIZE") // here, here)
+        nodes = number("WORLD_SIZE") // here
+        return Launch("torchrun", number("RANK"), nodes, here, number("LOCAL_RANK"))
     if number("SLURM_STEP_NUM_TASKS") > 1:
         nodes = number("SLURM_STEP_NUM_NODES", 1)
         here, left = divmod(number("SLURM_STEP_NUM_TASKS"), nodes)
         # Lightning relies on being told, and on as many for each node.
         told = "SLURM_NTASKS_PER_NODE" in env and not left
-        return Launch("srun", number("SLURM_PROCID"), nodes, here if told else None)
+        rank, place = number("SLURM_PROCID"), number("SLURM_LOCALID")
+        return Launch("srun", rank, nodes, here if told else None, place)
     if "MASTER_ADDR" in env and "MASTER_PORT" in env:
         if "LOCAL_RANK" in env and number("WORLD_SIZE") > 1:
             rank = number("RANK", number("NODE_RANK") + number("LOCAL_RANK"))
-            return Launch("lightning", rank)
+            return Launch("lightning", rank, place=number("LOCAL_RANK"))
         if "NODE_RANK" in env:
             return Launch("hand", number("NODE_RANK"))
     return Launch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from harness.base.console import note
+from harness.base.processes import Processes
 from harness.data.checks import check_choice, check_whole
 from harness.data.corpus import Corpus, ScoredText
 from harness.data.documents import Detokenizer, Join
@@ -142,8 +144,9 @@ class TextDataModule(LightningDataModule):
         if self.text.streaming or not self.text.from_hub or self.trainer is None:
             return
         if self.trainer.state.fn is not None:
-            for command in self._commands(self.trainer.state.fn.value):
-                self._texts.reading(command)
+            with suppress(ConfigError):  # which `setup` comes upon in every process
+                for command in self._commands(self.trainer.state.fn.value):
+                    self._texts.reading(command)
 
     def setup(self, stage: str) -> None:
         """Reads, tokenizes and cuts the text of a command; what it refuses, no weights wait for.
@@ -154,9 +157,13 @@ class TextDataModule(LightningDataModule):
 
         Raises:
             ConfigError: The text cannot be had, or is not what the configuration says.
+            EndedElsewhere: Another process has refused it.
         """
         # Lightning passes a member of an enumeration, which would show as such in errors.
-        stage = str(getattr(stage, "value", stage))
+        command = str(getattr(stage, "value", stage))
+        Processes.joined().accept(partial(self._setup, command))
+
+    def _setup(self, stage: str) -> None:
         if self.text.streaming and stage == "fit":
             reason = "fit draws its batches from all of the text; leave it out"
             raise ConfigError("data.streaming", True, reason)

@@ -35,13 +35,13 @@ HAND = {"MASTER_ADDR": "node-0", "MASTER_PORT": "29500", "NODE_RANK": "1"}
     ("env", "expected"),
     [
         ({}, Launch()),
-        (TORCHRUN, Launch("torchrun", 5, 2, 4)),
-        (SRUN, Launch("srun", 3, 2, 4)),
+        (TORCHRUN, Launch("torchrun", 5, 2, 4, 1)),
+        (SRUN | {"SLURM_LOCALID": "3"}, Launch("srun", 3, 2, 4, 3)),
         # As `srun --ntasks` alone has it, and where one node has more than the other.
         ({n: v for n, v in SRUN.items() if n != "SLURM_NTASKS_PER_NODE"}, Launch("srun", 3, 2)),
         (SRUN | {"SLURM_STEP_NUM_TASKS": "7"}, Launch("srun", 3, 2)),
         (HAND, Launch("hand", 1)),
-        (HAND | {"LOCAL_RANK": "2", "WORLD_SIZE": "8"}, Launch("lightning", 3)),
+        (HAND | {"LOCAL_RANK": "2", "WORLD_SIZE": "8"}, Launch("lightning", 3, place=2)),
         # One process in a job of many, a single one under torchrun, and what was left behind.
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "1"}, Launch()),
         (TORCHRUN | {"WORLD_SIZE": "1"}, Launch()),

@@ -302,11 +302,23 @@ def test_one_that_fails_ends_all(
     assert left.stdout == ""
 
 
+def test_what_one_node_alone_refuses_ends_all(place: Path, start: Start) -> None:
+    (place / "empty.txt").touch()
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    given = ("validate", "-c", "tiny.yaml", "--run.save_dir", "refused", "--trainer.num_nodes", 2)
+    first = start(*given, NODE_RANK=0, **where)
+    other = start(*given, "--data.dataset", "empty.txt", NODE_RANK=1, **where)
+    said = [process.communicate(timeout=400)[0] for process in (first, other)]
+    assert "refused: process 1: data.dataset=" in said[0]
+    assert (first.returncode, other.returncode, said[1]) == (2, 0, "")
+    assert not (place / "refused").exists()
+
+
 def test_memory_that_runs_out_halves_the_batch(run: Callable[..., Ended], alone: Path) -> None:
     given = [TROUBLE, "tests.cli.trouble.Trouble", f"{TROUBLE}.how", "memory"]
-    status, said, folder = run("memory", *given)
+    status, said, folder = run("memory", *given, f"{TROUBLE}.rank", 1, "--trainer.devices", 2)
     assert status == 0, said
-    assert "note: memory ran out, so batches of " in said
+    assert "note: process 1: memory ran out, so batches of " in said
     documents = "documents.parquet"
     assert (folder / documents).read_bytes() == (alone / documents).read_bytes()
 
