@@ -468,8 +468,11 @@ def test_another_progress_bar_can_be_chosen(run: Run, tiny: list[str]) -> None:
 
 @pytest.fixture
 def _own_signals() -> Iterator[None]:
-    """Gives signals back to whoever had them before the command line took them."""
-    handlers = {each: signal.getsignal(each) for each in SIGNALS}
+    """Gives signals back to whoever had them before the command line took them.
+
+    Tests that were started by nohup, or in the background, are told to ignore some of them.
+    """
+    handlers = {each: signal.signal(each, signal.SIG_DFL) for each in SIGNALS}
     yield
     for each, handler in handlers.items():
         signal.signal(each, handler)
