@@ -111,5 +111,5 @@ def build_corpus(documents: list[Document], cutter: Cutter) -> Corpus:
     """
     page = cutter.page(documents)
     cutter.check()
-    notes = cutter.reading.notes
-    return Corpus(page.windows, cutter.units, page.rows, page.plan, cutter.record, notes)
+    units, record = cutter.units(page.extent), cutter.record(page.extent)
+    return Corpus(page.windows, units, page.rows, page.plan, record, page.notes)

@@ -22,6 +22,36 @@ from harness.results import schema
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How much all pages are up to one of them.
+
+    Attributes:
+        units: Units of resampling.
+        batches: Planned batches.
+        documents: Documents with a window.
+        windows: Windows.
+        scored: Tokens that are scored.
+        tokens: Tokens, those among them of documents that are too short to score.
+        words: Words of documents with a window.
+        bytes: Bytes of these, likewise.
+    """
+
+    units: int = 0
+    batches: int = 0
+    documents: int = 0
+    windows: int = 0
+    scored: int = 0
+    tokens: int = 0
+    words: int = 0
+    bytes: int = 0
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether every token of every document is scored."""
+        return self.scored == self.tokens
+
+
+@dataclass(frozen=True)
 class Page:
     """Documents in a row, ready to be scored.
 
@@ -30,20 +60,24 @@ class Page:
         rows: The windows as tensors, by planned batch.
         plan: Batches of window numbers, independent of the number of processes.
         first_batch: Number of the first batch.
+        extent: How much all pages are up to this one.
+        notes: What was left out of the data set up to here, one sentence each.
     """
 
     windows: list[Window]
     rows: WindowRows
     plan: list[list[int]]
     first_batch: int
+    extent: Extent
+    notes: tuple[str, ...]
 
 
 @dataclass
 class Cutter:
     """Makes pages of documents; what it numbers it numbers on from page to page.
 
-    It knows at any time what all pages so far come to. Documents that tokenize to nothing are left
-    out; those too short to score keep the text from counting as covered.
+    Documents that tokenize to nothing are left out; those too short to score keep the text from
+    counting as covered.
 
     Args:
         reading: Where the documents come from, for the record.
@@ -62,13 +96,7 @@ class Cutter:
     dataset: str | list[str]
     _units: list[Unit] = field(default_factory=list, init=False)
     _seen: dict[bytes, int] = field(default_factory=dict, init=False)
-    _batches: int = field(default=0, init=False)
-    _documents: int = field(default=0, init=False)
-    _windows: int = field(default=0, init=False)
-    _scored: int = field(default=0, init=False)
-    _tokens: int = field(default=0, init=False)
-    _words: int = field(default=0, init=False)
-    _bytes: int = field(default=0, init=False)
+    _extent: Extent = field(default=Extent(), init=False)
 
     def page(self, documents: Sequence[Document]) -> Page:
         """Tokenizes documents and cuts them into windows.
@@ -79,46 +107,42 @@ class Cutter:
         Raises:
             ConfigError: The tokenizer fails, or is that of a larger vocabulary.
         """
-        tokenizer = self.source.tokenizer
+        tokenizer, before = self.source.tokenizer, self._extent
         tokens = encode(tokenizer, [document.text for document in documents])
         check_vocabulary((int(ids.max()) for ids in tokens if len(ids)), self.source)
         cut = [self.layout.cut(len(ids), place) for place, ids in enumerate(tokens)]
         windows = [window for part in cut for window in part]
         unit_of, units = make_units(
-            documents, cut, tokens, join=self.join, first=len(self._units), seen=self._seen
+            documents, cut, tokens, join=self.join, first=before.units, seen=self._seen
         )
-        page = Page(
-            windows,
-            WindowRows(
-                tokens,
-                windows,
-                unit_of,
-                bos_id(tokenizer),
-                self.pad_id,
-                first=self._windows,
-            ),
-            plan_batches([window.length for window in windows], self.batch_size, self._windows),
-            self._batches,
+        rows = WindowRows(
+            tokens, windows, unit_of, bos_id(tokenizer), self.pad_id, first=before.windows
         )
+        lengths = [window.length for window in windows]
+        plan = plan_batches(lengths, self.batch_size, before.windows)
         used = [document for document, part in zip(documents, cut, strict=True) if part]
         self._units += units
-        self._batches += len(page.plan)
-        self._documents += sum(document.rows for document in used)
-        self._windows += len(windows)
-        self._scored += sum(window.scored for window in windows)
-        self._tokens += sum(len(ids) for ids in tokens)
-        self._words += sum(document.words for document in used)
-        self._bytes += sum(document.bytes for document in used)
-        return page
+        self._extent = Extent(
+            units=len(self._units),
+            batches=before.batches + len(plan),
+            documents=before.documents + sum(document.rows for document in used),
+            windows=before.windows + len(windows),
+            scored=before.scored + sum(window.scored for window in windows),
+            tokens=before.tokens + sum(len(ids) for ids in tokens),
+            words=before.words + sum(document.words for document in used),
+            bytes=before.bytes + sum(document.bytes for document in used),
+        )
+        notes = tuple(self.reading.notes)
+        return Page(windows, rows, plan, before.batches, self._extent, notes)
 
     def check(self) -> None:
         """Refuses a text of which nothing can be scored."""
-        if not self._tokens:
+        if not self._extent.tokens:
             reason = f"no text in it (split {self.reading.split})"
             raise ConfigError("data.dataset", self.dataset, reason)
-        if not self._windows:
-            reason = f"no document is long enough to score ({self._tokens} tokens in all)"
-            reason += "; choose a smaller one"
+        if not self._extent.windows:
+            short = f"no document is long enough to score ({self._extent.tokens} tokens in all)"
+            reason = f"{short}; choose a smaller one"
             raise ConfigError("data.max_length", self.layout.max_length, reason)
 
     @property
@@ -126,24 +150,31 @@ class Cutter:
         """The id that fills rows up."""
         return padding_id(self.source.tokenizer, self.source.vocabulary)
 
-    @property
-    def units(self) -> list[Unit]:
-        """Units of resampling of all pages; a place in this list is a unit's number everywhere."""
-        if self._covered:
-            return self._units
-        return [replace(unit, words=None, bytes=None) for unit in self._units]
+    def units(self, extent: Extent) -> list[Unit]:
+        """Units of resampling; a place in this list is a unit's number everywhere.
 
-    @property
-    def record(self) -> schema.DataRecord:
-        """What stands in ``results.json`` of all pages."""
+        Args:
+            extent: How much of the pages is asked for.
+        """
+        units = self._units[: extent.units]
+        if extent.is_covered:
+            return units
+        return [replace(unit, words=None, bytes=None) for unit in units]
+
+    def record(self, extent: Extent) -> schema.DataRecord:
+        """What stands in ``results.json``.
+
+        Args:
+            extent: How much of the pages is asked for.
+        """
         return schema.DataRecord(
             dataset=self.dataset,
             split=self.reading.split,
-            documents=self._documents,
-            windows=self._windows,
-            tokens=self._scored,
-            words=self._words if self._covered else None,
-            bytes=self._bytes if self._covered else None,
+            documents=extent.documents,
+            windows=extent.windows,
+            tokens=extent.scored,
+            words=extent.words if extent.is_covered else None,
+            bytes=extent.bytes if extent.is_covered else None,
             max_length=self.layout.max_length,
             stride=self.layout.stride,
             join=self.join,
@@ -151,8 +182,3 @@ class Cutter:
             windows_kind=self.layout.kind,
             text_column=self.reading.column,
         )
-
-    @property
-    def _covered(self) -> bool:
-        """Whether every token of every document is scored."""
-        return self._scored == self._tokens

@@ -1,4 +1,4 @@
-"""A text that is read as it is scored: page by page, of which one is in memory.
+"""A text that is read as it is scored: page by page, while the one before is scored.
 
 What a page holds, and with it every number of a window or a batch, follows from the text and the
 configuration alone. Each process reads all of it and scores its share.
@@ -7,8 +7,10 @@ configuration alone. Each process reads all of it and scores its share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import TypeVar
 
 from torch.utils.data import IterableDataset
 
@@ -23,6 +25,8 @@ PAGE_DOCUMENTS = 4096
 """Most documents of a page."""
 PAGE_CHARACTERS = 2**24
 """Characters after which a page ends: the document that reaches them is its last."""
+
+T = TypeVar("T")
 
 Begin = Callable[[], tuple[Cutter, Iterator[Document]]]
 """Opens a text at its beginning."""
@@ -47,31 +51,33 @@ class StreamedCorpus:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._pages = self._read()
-        self._first = next(self._pages, None)
+        self._cutter, pages = self._read()
+        self._pages: Iterator[tuple[Page, bool]] | None = pages
+        self._page, self.is_whole = next(pages)
         self._cutter.check()
-        self.key = "" if self._first is None else self._first.rows.key
+        self.key = self._page.rows.key
+        self.steps = 0
 
     @property
     def units(self) -> list[Unit]:
-        """Units of resampling of what was read; a place in this list is a unit's number."""
-        return self._cutter.units
+        """Units of resampling of what was dealt; a place in this list is a unit's number."""
+        return self._cutter.units(self._page.extent)
 
     @property
     def record(self) -> schema.DataRecord:
-        """What stands in ``results.json`` of what was read."""
-        return self._cutter.record
+        """What stands in ``results.json`` of what was dealt."""
+        return self._cutter.record(self._page.extent)
 
     @property
     def notes(self) -> Sequence[str]:
         """What was left out of the data set, one sentence each."""
-        return self._cutter.reading.notes
+        return self._page.notes
 
     @property
     def longest(self) -> int:
         """Most ids that the model sees at once, or may see where that is not known yet."""
-        if self.is_whole and self._first is not None:
-            return max(window.length for window in self._first.windows)
+        if self.is_whole and not self._page.first_batch:
+            return max(window.length for window in self._page.windows)
         return self._cutter.layout.max_length
 
     def work(self, batches: int | None) -> None:
@@ -94,35 +100,48 @@ class StreamedCorpus:
 
     def _batches(self) -> Iterator[tuple[Page, PlannedBatch]]:
         self.steps = 0
-        for page in self._all_pages():
+        for page, is_last in self._all_pages():
+            self._page, self.is_whole = page, is_last
             for batch in enumerate(page.plan, page.first_batch):
                 self.steps += 1
                 yield page, batch
 
-    def _all_pages(self) -> Iterator[Page]:
-        if self._first is None:  # it was scored before
-            self._pages = self._read()
+    def _all_pages(self) -> Iterator[tuple[Page, bool]]:
+        pages, self._pages = self._pages, None
+        if pages is None:  # it was scored before
+            self._cutter, pages = self._read()
         else:
-            first, self._first = self._first, None
-            yield first
-            del first
-        yield from self._pages
+            yield self._page, self.is_whole
+        yield from pages
 
-    def _read(self) -> Iterator[Page]:
-        """Reads and cuts the text; pages without windows are counted, and passed over."""
-        self.steps, self.is_whole = 0, False
-        self._cutter, documents = self._begin()
-        ahead = next(documents, None)
-        while ahead is not None:
-            some = take_page(chain([ahead], documents))
-            # Read ahead, so that the last page is known to be the last.
-            ahead = next(documents, None)
-            self.is_whole = ahead is None
-            page = self._cutter.page(some)
-            del some
-            if page.plan:
-                yield page
-        self.is_whole = True
+    def _read(self) -> tuple[Cutter, Iterator[tuple[Page, bool]]]:
+        cutter, documents = self._begin()
+        return cutter, _ahead(_pages(cutter, documents))
+
+
+def _pages(cutter: Cutter, documents: Iterator[Document]) -> Iterator[tuple[Page, bool]]:
+    """Yields the pages that have windows, and the last one, each with whether it is the last."""
+    ahead = list(islice(documents, 1))
+    is_last = False
+    while not is_last:
+        some = take_page(chain(ahead, documents))
+        # Read ahead, so that the last page is known to be the last.
+        ahead = list(islice(documents, 1))
+        is_last = not ahead
+        page = cutter.page(some)
+        del some
+        if page.plan or is_last:
+            yield page, is_last
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yields items, each of which is made in a thread while the one before is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+            del item
 
 
 def take_page(documents: Iterator[Document]) -> list[Document]:

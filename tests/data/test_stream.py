@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import queue
 import random
+import threading
 import weakref
 from collections import Counter
 from dataclasses import replace
@@ -224,6 +226,26 @@ def test_few_pages_are_in_memory(folder, data, monkeypatch):
     assert sum(made) == 50
     assert max(made) == PAGE
     assert most <= 2
+
+
+def test_a_page_is_made_while_the_one_before_is_scored(folder, data, monkeypatch):
+    made: queue.Queue[int] = queue.Queue()
+    cut = Cutter.page
+
+    def page(self: Cutter, documents: Any) -> Any:
+        made.put(threading.get_ident())
+        return cut(self, documents)
+
+    monkeypatch.setattr(Cutter, "page", page)
+    module = streamed(data, write(folder / "a.jsonl", ["abcdef"] * 2 * PAGE), batch_size=PAGE)
+    module.trainer = SimpleNamespace(global_rank=0, world_size=1, limit_val_batches=1.0)
+    scored = iter(module.val_dataloader())
+    next(scored)
+    assert threading.get_ident() not in {made.get(timeout=9) for _ in range(2)}
+    # What was read ahead is not counted before it is dealt.
+    assert module.corpus("validate").record.documents == PAGE
+    assert len(list(scored)) == 1
+    assert module.corpus("validate").record.documents == 2 * PAGE
 
 
 def test_any_format_and_several_files(folder, data):
