@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -194,28 +196,65 @@ def test_a_limit_is_that_of_all_processes(run: Callable[..., Ended]) -> None:
     assert differences(one[2], two[2]) == []
 
 
+@contextmanager
+def two_networks() -> Iterator[tuple[str, tuple[str, ...], tuple[dict[str, str], dict[str, str]]]]:
+    """A network of its own for the second of two nodes, where the system lets us make one.
+
+    Yields:
+        Address of the first node, what the second is started by, and the environment of each; where
+        there is one network, that of this machine alone.
+    """
+    name, near, far = (f"{end}{os.getpid() % 10**6}" for end in ("nodes", "near", "far"))
+    inside = ("ip", "netns", "exec", name)
+    steps = (
+        ("ip", "netns", "add", name),
+        ("ip", "link", "add", near, "type", "veth", "peer", "name", far),
+        ("ip", "link", "set", far, "netns", name),
+        ("ip", "addr", "add", "10.199.7.1/24", "dev", near),
+        ("ip", "link", "set", near, "up"),
+        (*inside, "ip", "addr", "add", "10.199.7.2/24", "dev", far),
+        (*inside, "ip", "link", "set", far, "up"),
+    )
+    try:
+        done = shutil.which("ip") and all(
+            subprocess.run(step, capture_output=True).returncode == 0 for step in steps
+        )
+        if done:
+            yield "10.199.7.1", inside, ({"GLOO_SOCKET_IFNAME": near}, {"GLOO_SOCKET_IFNAME": far})
+        else:
+            yield "127.0.0.1", (), ({}, {})
+    finally:
+        if shutil.which("ip"):
+            subprocess.run(("ip", "netns", "del", name), capture_output=True)
+
+
 def test_two_nodes_with_and_without_a_folder_that_both_see(
     place: Path, start: Start, alone: Path
 ) -> None:
-    shared, own = free_port(), free_port()
     (place / "nodes-own").mkdir()
     hidden = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none nodes-own && exec "$0" "$@"')
     if subprocess.run([*hidden[:4], "mount -t tmpfs none nodes-own"], cwd=place).returncode:
         hidden = ()
 
-    def node(rank: int, port: int, logs: str) -> subprocess.Popen[str]:
-        by = (*TORCHRUN, "--nnodes", "2", "--nproc_per_node", "1", "--node_rank", str(rank))
-        by += ("--master_addr", "127.0.0.1", "--master_port", str(port), "-m", "harness")
-        apart = hidden if rank and logs == "nodes-own" else ()
-        return start("validate", "-c", "tiny.yaml", "--run.save_dir", logs, by=by, first=apart)
-
-    for port, logs in ((shared, "nodes-shared"), (own, "nodes-own")):
-        nodes = [node(rank, port, logs) for rank in (0, 1)]
-        said = [process.communicate(timeout=400)[0] for process in nodes]
-        assert [process.returncode for process in nodes] == [0, 0], said
-        assert differences(alone, place / logs / "mine/version_0") == []
-        assert "report  " in said[0]
-        assert "report  " not in said[1]
+    with two_networks() as (address, inside, env):
+        for logs, second in (("nodes-shared", ()), ("nodes-own", (*inside, *hidden))):
+            by = (*TORCHRUN, "--nnodes", "2", "--nproc_per_node", "1")
+            by += ("--master_addr", address if inside else "127.0.0.1")
+            by += ("--master_port", str(free_port()), "--node_rank")
+            nodes = [
+                start(
+                    *("validate", "-c", "tiny.yaml", "--run.save_dir", logs),
+                    by=(*by, str(rank), "-m", "harness"),
+                    first=second if rank else (),
+                    **(env[rank] if second else {}),
+                )
+                for rank in (0, 1)
+            ]
+            said = [process.communicate(timeout=400)[0] for process in nodes]
+            assert [process.returncode for process in nodes] == [0, 0], said
+            assert differences(alone, place / logs / "mine/version_0") == []
+            assert "report  " in said[0]
+            assert "report  " not in said[1]
 
 
 def test_what_was_killed_goes_on_with_any_number_of_processes(
