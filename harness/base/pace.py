@@ -13,9 +13,17 @@ _TIMES = 20
 
 
 class Pace:
-    """The longest steps so far, by kind, in which something was measured."""
+    """The longest steps so far, by kind, in which something was measured.
 
-    def __init__(self) -> None:
+    The first of a kind takes longer in each process: loops are compiled, and memory is taken.
+
+    Args:
+        processes: How many processes there are.
+    """
+
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
+        self._first: dict[str, dict[int, timedelta]] = {}
         self._longest: dict[str, timedelta] = {}
         self.begin()
 
@@ -27,14 +35,19 @@ class Pace:
         """How long the step has taken so far."""
         return timedelta(seconds=time.monotonic() - self._began)
 
-    def count(self, kind: str, taken: timedelta) -> None:
+    def count(self, kind: str, taken: timedelta, rank: int) -> None:
         """Counts a step.
 
         Args:
             kind: What kind of step it is.
-            taken: How long it has taken, in whichever process.
+            taken: How long it has taken.
+            rank: In which process.
         """
-        self._longest[kind] = max(self._longest.get(kind, taken), taken)
+        first = self._first.setdefault(kind, {})
+        if rank not in first:
+            first[rank] = taken
+        else:
+            self._longest[kind] = max(self._longest.get(kind, taken), taken)
 
     def limit(self, kind: str) -> timedelta:
         """How long to wait for the others, now that the step is done here.
@@ -42,6 +55,10 @@ class Pace:
         Args:
             kind: What kind of step it is.
         """
-        if kind not in self._longest:
+        first = self._first.get(kind, {})
+        if not first:
             return LONGEST
-        return max(_LEAST, _TIMES * self._longest[kind])
+        longest = max(first.values())
+        if len(first) == self._processes and kind in self._longest:
+            longest = self._longest[kind]
+        return max(_LEAST, _TIMES * longest)

@@ -48,7 +48,7 @@ class Meetings:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
-        self._pace = Pace()
+        self._pace = Pace(processes.count)
         self.recalled = self.models = 0
 
     def meet(self, kind: str, number: int = -1, recalled: int = 0, models: int = 1) -> list[Said]:
@@ -67,16 +67,16 @@ class Meetings:
             LostError: If one of them has ended, or hangs.
             EndedElsewhere: If one of them has failed.
         """
-        taken = self._pace.taken() if recalled < models else None
+        taken, here = self._pace.taken() if recalled < models else None, self._processes.rank
         if taken is not None:
-            self._pace.count(kind, taken)
+            self._pace.count(kind, taken, here)
         own = Said(number, signals.is_wanted(), kind, taken, recalled, models, unsaid())
         said = self._processes.meet(own, self._pace.limit(kind))
         for rank, each in enumerate(said):
             self.recalled += each.recalled
             self.models += each.models
-            if each.taken is not None:
-                self._pace.count(each.kind, each.taken)
+            if each.taken is not None and rank != here:
+                self._pace.count(each.kind, each.taken, rank)
             if self._processes.is_first:
                 note_of(rank, each.notes)
         self._pace.begin()

@@ -83,6 +83,7 @@ def test_one_process_meets_nobody() -> None:
     assert alone.meet("word") == ["word"]
     assert alone.share(5) == 5
     assert alone.send([], b"data") == {}
+    assert alone.fail("on fire", 1)
     assert alone.accept(lambda: refuse(0, set())) == "accepted"
     with pytest.raises(ConfigError):
         alone.accept(lambda: refuse(0, {0}))
