@@ -21,7 +21,7 @@ real: $(VENV)/.real
 		--model.pretrained "$$($(BIN)/python -c '$(WEIGHTS)')"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
