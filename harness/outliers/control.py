@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -13,30 +13,34 @@ from torch import Tensor, nn
 
 from harness.outliers.entries import read
 from harness.outliers.tensor_patch import TensorPatch
+from harness.outliers.transfer import on_host
 
 
 def control_of(
-    tensor: TensorPatch,
+    tensors: Sequence[TensorPatch],
     model: nn.Module,
     make: Callable[[Tensor, Tensor, Tensor], Tensor],
     *what: object,
-) -> TensorPatch:
-    """Draws as many entries of the same parameter.
+) -> tuple[TensorPatch, ...]:
+    """Draws as many entries of the same parameters.
 
     Args:
-        tensor: What the control is for.
+        tensors: What the control is for.
         model: The model, with its own weights.
         make: Makes new values of the drawn entries' values, and of the old and new ones of those
             that they stand for, see `Edit.control`.
-        what: What tells the control from others of the tensor.
+        what: What tells the control from others of the same.
 
     Raises:
-        ConfigError: If the parameter is not in this model.
+        ConfigError: If a parameter is not in this model.
     """
-    index = draw(tensor.entries, prod(tensor.shape), key_of(*what, tensor.name))
-    values = read(tensor.parameter_of(model), index).cpu()
-    new = make(values, tensor.old.cpu(), tensor.new.cpu())
-    return TensorPatch(tensor.name, tensor.shape, index, values, new)
+    parameters = [tensor.parameter_of(model) for tensor in tensors]
+    drawn = [draw(t.entries, prod(t.shape), key_of(*what, t.name)) for t in tensors]
+    values = on_host([read(*each) for each in zip(parameters, drawn, strict=True)])
+    return tuple(
+        TensorPatch(t.name, t.shape, index, old, make(old, t.old.cpu(), t.new.cpu()))
+        for t, index, old in zip(tensors, drawn, values, strict=True)
+    )
 
 
 class Shared(NamedTuple):
@@ -79,11 +83,13 @@ def draw(count: int, size: int, key: int) -> Tensor:
         return kept.nonzero()[:, 0]
     stream = np.random.Philox(key=key)
     distinct = np.empty(0, dtype=np.uint64)
-    while len(distinct) < count:
-        drawn = np.concatenate([distinct, stream.random_raw(count) % np.uint64(size)])
-        _, first = np.unique(drawn, return_index=True)
-        distinct = drawn[np.sort(first)]
-    return torch.from_numpy(np.sort(distinct[:count]).astype(np.int64))
+    # No more at a time than are missing: what is drawn once more than needed would count too.
+    while missing := count - len(distinct):
+        drawn = np.sort(stream.random_raw(missing) % np.uint64(size))
+        if len(distinct):  # a stable sort merges what is sorted already
+            drawn = np.sort(np.concatenate([distinct, drawn]), kind="stable")
+        distinct = drawn[np.append(True, drawn[1:] != drawn[:-1])]
+    return torch.from_numpy(distinct.astype(np.int64))
 
 
 def key_of(*what: object) -> int:

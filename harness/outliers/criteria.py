@@ -12,8 +12,9 @@ from torch import Tensor
 
 from harness.errors import ConfigError, check_positive, is_number
 from harness.outliers import nearest
-from harness.outliers.pieces import double, finite_range, mask, mean_and_std, single
+from harness.outliers.pieces import mask, outside, single
 from harness.outliers.ranking import largest
+from harness.outliers.spread import finite_range, mean_and_std
 
 
 class Criterion(ABC):
@@ -95,8 +96,8 @@ class AbsoluteThreshold(Criterion):
 class SigmaThreshold(Criterion):
     """Outliers are the entries with |w - mean| > sigmas * std of their tensor.
 
-    Mean and unbiased standard deviation are those of the finite entries, in double precision
-    where the device has it. Infinities are outliers, NaN is not. A tensor of one value, or of
+    Mean and unbiased standard deviation are those of the finite entries, in double precision, and
+    the same on every device. Infinities are outliers, NaN is not. A tensor of one value, or of
     fewer than two finite entries, has no outliers. `Clip` brings them to mean - sigmas * std and
     mean + sigmas * std.
 
@@ -112,16 +113,13 @@ class SigmaThreshold(Criterion):
 
     def select(self, weight: Tensor) -> Tensor:
         """Marks entries far from the mean."""
-        mean, std = mean_and_std(weight)
-        # Of fewer than two finite entries the limit is NaN, and nothing is above NaN.
-        return mask(weight, lambda piece: (double(piece) - mean).abs() > self.sigmas * std)
+        # Of fewer than two finite entries the ends are NaN, and nothing is outside.
+        return outside(weight, *self._interval(weight))
 
     def bounds(self, weight: Tensor) -> tuple[float, float]:
         """The interval of `sigmas` standard deviations about the mean."""
-        mean, std = mean_and_std(weight)
-        if math.isnan(std):
-            return super().bounds(weight)
-        return mean - self.sigmas * std, mean + self.sigmas * std
+        low, high = self._interval(weight)
+        return super().bounds(weight) if math.isnan(low) else (low, high)
 
     def which(self) -> str:
         """By the distance."""
@@ -130,6 +128,10 @@ class SigmaThreshold(Criterion):
     def nearest(self, parameters: Mapping[str, Tensor]) -> str | None:
         """The largest distance, in standard deviations."""
         return nearest.farthest_in_sigmas(parameters)
+
+    def _interval(self, weight: Tensor) -> tuple[float, float]:
+        mean, std = mean_and_std(weight)
+        return mean - self.sigmas * std, mean + self.sigmas * std
 
 
 @dataclass(frozen=True)

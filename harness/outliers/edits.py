@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.errors import check_positive
 from harness.outliers.criteria import Criterion
 from harness.outliers.entries import read
+from harness.outliers.pieces import at_least, at_most
 
 
 class Edit(ABC):
@@ -116,7 +117,7 @@ class Clip(Edit):
         """The outliers, clamped."""
         low, high = criterion.bounds(weight)
         values = read(weight, index)
-        return values.clamp(_at_least(low, values), _at_most(high, values))
+        return values.clamp(at_least(low, values.dtype), at_most(high, values.dtype))
 
     def verb(self) -> str:
         """That it clips."""
@@ -128,15 +129,3 @@ def scaled_alike(values: Tensor, old: Tensor, new: Tensor) -> Tensor:
     ratio = new.double() / old.double()
     scaled = (values.double() * ratio).to(values.dtype)
     return torch.where(ratio.isfinite(), scaled, values)
-
-
-def _at_most(bound: float, like: Tensor) -> Tensor:
-    """The largest value of a tensor's data type that does not exceed a number."""
-    rounded = torch.tensor(bound, dtype=torch.float64).to(like.dtype)
-    if float(rounded) > bound:
-        rounded = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
-    return rounded.to(like.device)
-
-
-def _at_least(bound: float, like: Tensor) -> Tensor:
-    return -_at_most(-bound, like)

@@ -43,7 +43,8 @@ def positions(index: Tensor, tensor: Tensor) -> Tensor:
     Returns:
         int64 [n], on the tensor's device.
     """
-    index = index.to(tensor.device)
+    # No wait for what the device has to do first; memory of the host can be let go of right away.
+    index = index.to(tensor.device, non_blocking=True)
     if tensor.is_contiguous():
         return index
     found = torch.zeros_like(index)

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from harness.outliers.pieces import double, mean_and_std, pieces, single
+from harness.outliers.pieces import double, pieces, single
+from harness.outliers.spread import mean_and_std
+from harness.outliers.transfer import on_host
+
+
+class _Measure(NamedTuple):
+    """How far out the entries of one tensor are.
+
+    Attributes:
+        of: Gives that for every entry of a piece.
+        unit: What it is counted in; nothing is far out if that is not above 0.
+    """
+
+    of: Callable[[Tensor], Tensor]
+    unit: float
 
 
 def largest(parameters: Mapping[str, Tensor]) -> str | None:
@@ -17,7 +34,8 @@ def largest(parameters: Mapping[str, Tensor]) -> str | None:
     Args:
         parameters: Where the criterion looked, by name.
     """
-    return _farthest(parameters, lambda _: lambda piece: single(piece).abs(), "|w| = {:.4g}")
+    magnitude = _Measure(lambda piece: single(piece).abs(), 1.0)
+    return _farthest(parameters, lambda _: magnitude, "|w| = {:.4g}")
 
 
 def farthest_in_sigmas(parameters: Mapping[str, Tensor]) -> str | None:
@@ -30,32 +48,46 @@ def farthest_in_sigmas(parameters: Mapping[str, Tensor]) -> str | None:
         None where no tensor has a standard deviation above zero.
     """
 
-    def distances(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    def distance(weight: Tensor) -> _Measure:
         mean, std = mean_and_std(weight)
-        return lambda piece: (double(piece) - mean).abs() / (std or math.nan)
+        return _Measure(lambda piece: double(piece).sub_(mean).abs_(), std)
 
-    return _farthest(parameters, distances, "{:.4g} sigma from the mean of its tensor")
+    return _farthest(parameters, distance, "{:.4g} sigma from the mean of its tensor")
 
 
 def _farthest(
-    parameters: Mapping[str, Tensor],
-    measure: Callable[[Tensor], Callable[[Tensor], Tensor]],
-    words: str,
+    parameters: Mapping[str, Tensor], measure: Callable[[Tensor], _Measure], words: str
 ) -> str | None:
     """A sentence about the weight that a measure, made for each tensor, gives the largest value."""
-    record, where = -math.inf, None
+    names, units, tops = [], [], []
     for name, weight in parameters.items():
-        distances, start = measure(weight), 0
-        for piece in pieces(weight):
-            if piece.numel():
-                values = distances(piece).flatten().nan_to_num(-math.inf, posinf=math.inf)
-                value = float(values.max())
-                if value > record:
-                    record, where = value, (name, start + int(values.argmax()))
-            start += piece.numel()
-    if where is None:
+        by = measure(weight)
+        if weight.numel() and by.unit > 0:
+            names.append(name)
+            units.append(by.unit)
+            tops.append(_tops(weight, by).amax().view(1))
+    distances = [float(top) / unit for top, unit in zip(on_host(tops), units, strict=True)]
+    if not distances or (record := max(distances)) == -math.inf:
         return None
-    name, position = where
+    name = names[distances.index(record)]
+    weight = parameters[name]
+    position = _first(weight, measure(weight))
     total = sum(weight.numel() for weight in parameters.values())
-    place = ", ".join(map(str, np.unravel_index(position, parameters[name].shape)))
+    place = ", ".join(map(str, np.unravel_index(position, weight.shape)))
     return f"the largest of its {total:,} weights is {words.format(record)}, at {name}[{place}]"
+
+
+def _tops(weight: Tensor, by: _Measure) -> Tensor:
+    """The largest value of each piece [pieces], -inf where all are NaN."""
+    return torch.stack([_values(piece, by).amax() for piece in pieces(weight)])
+
+
+def _first(weight: Tensor, by: _Measure) -> int:
+    """The row-major position of the largest value, the first of equal ones."""
+    number = int(_tops(weight, by).argmax())
+    *before, piece = islice(pieces(weight), number + 1)
+    return sum(part.numel() for part in before) + int(_values(piece, by).argmax())
+
+
+def _values(piece: Tensor, by: _Measure) -> Tensor:
+    return by.of(piece).flatten().nan_to_num_(-math.inf, posinf=math.inf, neginf=-math.inf)

@@ -18,9 +18,11 @@ from harness.outliers.control import Shared, control_of
 from harness.outliers.criteria import Criterion
 from harness.outliers.edits import Edit, scaled_alike
 from harness.outliers.entries import bits, memory
+from harness.outliers.finding import copied, select
 from harness.outliers.intervention import Intervention
 from harness.outliers.parameters import parameter_count
-from harness.outliers.tensor_patch import TensorPatch, select
+from harness.outliers.spread import remembered
+from harness.outliers.tensor_patch import TensorPatch
 from harness.results.schema import EditRecord
 
 
@@ -211,9 +213,8 @@ def make_patch(parameters: Mapping[str, nn.Parameter], criterion: Criterion, edi
         TypeError: If a criterion or edit of your own gives tensors of another shape or data type
             than it should.
     """
-    with torch.no_grad():
-        found = [select(n, p.detach(), criterion, edit) for n, p in parameters.items()]
-    tensors = tuple(tensor for tensor in found if tensor is not None)
+    with torch.no_grad(), remembered():
+        tensors = tuple(copied(select(n, p, criterion, edit) for n, p in parameters.items()))
     return Patch(tensors, criterion=str(criterion), edit=str(edit), editing=edit)
 
 
@@ -242,8 +243,7 @@ def matched_control(
         ConfigError: If the patch is not for this model.
     """
     make = edit.control if edit is not None else scaled_alike
-    tensors = tuple(control_of(t, model, make, seed, number) for t in patch.tensors)
-    return replace(patch, tensors=tensors)
+    return replace(patch, tensors=control_of(patch.tensors, model, make, seed, number))
 
 
 def _restore(undo: list[tuple[Tensor, Tensor, Tensor]]) -> None:

@@ -18,6 +18,7 @@ from harness.base.files import replacing
 from harness.errors import ConfigError
 from harness.outliers.entries import bits, read
 from harness.outliers.tensor_patch import TensorPatch
+from harness.outliers.transfer import on_host
 
 FORMAT = 1
 _PARTS = ("index", "old", "new")
@@ -98,13 +99,14 @@ def misfit(tensors: Sequence[TensorPatch], model: nn.Module) -> str | None:
         tensors: The patch.
         model: The model with its own weights.
     """
+    current = []
     for tensor in tensors:
         try:
-            parameter = tensor.parameter_of(model)
+            current.append(read(tensor.parameter_of(model), tensor.index))
         except ConfigError as error:
             return f"{tensor.name}: {error.reason}: a patch of another model"
-        current = bits(read(parameter, tensor.index).cpu())
-        different = int((current != bits(tensor.old.cpu())).sum())
+    for tensor, values in zip(tensors, on_host(current), strict=True):
+        different = int((bits(values) != bits(tensor.old.cpu())).sum())
         if different:
             return (
                 f"{tensor.name}: {different} of {tensor.entries} values are not those that the "

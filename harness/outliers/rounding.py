@@ -12,6 +12,7 @@ from harness.outliers.entries import read
 from harness.outliers.parameters import unique_parameters
 from harness.outliers.patch import Patch
 from harness.outliers.tensor_patch import TensorPatch
+from harness.outliers.transfer import on_host
 
 _SHARE = 64
 _MOST = 1024
@@ -34,19 +35,26 @@ def nudged(model: nn.Module) -> Patch:
         every second one moves up, the others down. Which they are depends on the matrices' names
         and sizes alone.
     """
+    matrices = {
+        name: weight
+        for name, weight in unique_parameters(model).items()
+        if weight.ndim >= 2 and weight.numel() and not weight.is_meta
+    }
+    drawn = [_drawn(name, weight.numel()) for name, weight in matrices.items()]
+    values = on_host([read(*each) for each in zip(matrices.values(), drawn, strict=True)])
     return Patch(
         tuple(
-            _nudged(name, weight)
-            for name, weight in unique_parameters(model).items()
-            if weight.ndim >= 2 and weight.numel() and not weight.is_meta
+            TensorPatch(name, tuple(weight.shape), index, old, _moved(old))
+            for (name, weight), index, old in zip(matrices.items(), drawn, values, strict=True)
         )
     )
 
 
-def _nudged(name: str, weight: Tensor) -> TensorPatch:
-    count = min(_MOST, ceil(weight.numel() / _SHARE))
-    index = draw(count, weight.numel(), key_of("rounding", name))
-    values = read(weight, index).cpu()
+def _drawn(name: str, size: int) -> Tensor:
+    return draw(min(_MOST, ceil(size / _SHARE)), size, key_of("rounding", name))
+
+
+def _moved(values: Tensor) -> Tensor:
     towards = torch.full_like(values, torch.inf)
     towards[1::2] = -torch.inf
-    return TensorPatch(name, tuple(weight.shape), index, values, values.nextafter(towards))
+    return values.nextafter(towards)

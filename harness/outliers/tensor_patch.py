@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from harness.base import shards
 from harness.errors import ConfigError
-from harness.outliers.criteria import Criterion
-from harness.outliers.edits import Edit
-from harness.outliers.entries import bits, positions, read
+from harness.outliers.entries import bits, positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,39 +86,5 @@ class TensorPatch:
         if key not in self._placed:
             here, index = shards.share(self.index, parameter)
             new = self.new[here] if len(index) < self.entries else self.new
-            self._placed[key] = positions(index, own), bits(new.to(own.device))
+            self._placed[key] = positions(index, own), bits(new.to(own.device, non_blocking=True))
         return self._placed[key]
-
-
-def select(name: str, weight: Tensor, criterion: Criterion, edit: Edit) -> TensorPatch | None:
-    """Finds the outliers of one parameter and what becomes of them.
-
-    Returns:
-        The patch, on the CPU; None where there are no outliers.
-
-    Raises:
-        ConfigError: If the parameter has no values here, because it was offloaded.
-        TypeError: If a criterion or edit of your own gives tensors of another shape or data type
-            than it should.
-    """
-    if weight.is_meta:
-        reason = "was offloaded and cannot be edited; keep it on a device"
-        raise ConfigError("model.device_map", name, reason)
-    weight = shards.whole(weight)
-    mask = criterion.select(weight)
-    _check_kind(mask, torch.bool, weight.shape, criterion, name)
-    index = mask.flatten().nonzero()[:, 0]
-    if not len(index):
-        return None
-    new = edit.replace(weight, index, criterion)
-    _check_kind(new, weight.dtype, index.shape, edit, name)
-    old = read(weight, index).cpu()
-    return TensorPatch(name, tuple(weight.shape), index.cpu(), old, new.detach().cpu())
-
-
-def _check_kind(
-    given: Tensor, dtype: torch.dtype, shape: torch.Size, by: Criterion | Edit, name: str
-) -> None:
-    if given.dtype != dtype or given.shape != shape:
-        what = f"{given.dtype} {list(given.shape)} for {name}"
-        raise TypeError(f"{by} gave {what}; {dtype} {list(shape)} was due")

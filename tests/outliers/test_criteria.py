@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from harness.errors import ConfigError
-from harness.outliers import AbsoluteThreshold, Criterion, SigmaThreshold, TopFraction, pieces
+from harness.outliers import (
+    AbsoluteThreshold,
+    Criterion,
+    SigmaThreshold,
+    TopFraction,
+    pieces,
+    spread,
+)
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 INF, NAN = math.inf, math.nan
@@ -87,7 +94,7 @@ def test_sigma_threshold_is_that_of_numpy(dtype: torch.dtype, sigmas: float) -> 
 def test_sigma_statistics_are_those_of_finite_entries() -> None:
     clean = random(200)
     dirty = torch.cat([clean, torch.tensor([NAN, INF, -INF])])[torch.randperm(203)]
-    assert pieces.mean_and_std(dirty) == pytest.approx(
+    assert spread.mean_and_std(dirty) == pytest.approx(
         (clean.double().mean().item(), clean.double().std().item()), rel=1e-12
     )
     mask = SigmaThreshold(3.0).select(dirty)
