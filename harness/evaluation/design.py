@@ -15,6 +15,7 @@ from harness.evaluation.keys import key_of
 from harness.outliers.intervention import Intervention
 from harness.outliers.patch import Patch
 from harness.outliers.rounding import nudged
+from harness.outliers.spread import remembered
 from harness.outliers.variants import Variant
 from harness.probes import Site
 from harness.results.schema import EditRecord, ModelRecord, ObserverRecord
@@ -144,14 +145,15 @@ def find_subjects(model: nn.Module, variants: Mapping[str, Variant], seed: int) 
         ConfigError: If a saved patch is of another model.
     """
     subjects: list[Subject] = []
-    for name, variant in variants.items():
-        with stage(f"finding outliers: {name}"):
-            found = variant.find(name, model, seed)
-        subjects.append(Subject(name, found))
-        for number in range(0 if found.is_identity else variant.controls):
-            control = found.control(number, model)
-            subjects.append(Subject(f"{name}-control-{number}", control, name, number == 0))
-        give_back()
+    with remembered():  # the weights stay as they are
+        for name, variant in variants.items():
+            with stage(f"finding outliers: {name}"):
+                found = variant.find(name, model, seed)
+            subjects.append(Subject(name, found))
+            for number in range(0 if found.is_identity else variant.controls):
+                control = found.control(number, model)
+                subjects.append(Subject(f"{name}-control-{number}", control, name, number == 0))
+            give_back()
     if not (rounded := nudged(model)).is_identity:
         subjects.append(Subject(ROUNDING, rounded, is_thorough=False, steps=_FLOOR_STEPS))
     # The last: after every other has come and gone the weights must be back as they were.
