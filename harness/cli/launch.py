@@ -73,14 +73,16 @@ def launched(env: Mapping[str, str]) -> Launch:
 
 
 def settled(launch: Launch, given: Iterable[tuple[str, Any]]) -> Launch:
-    """The same, now that it is known what was asked for: a node among others has to be told so.
+    """The same, now that it is known what was asked for: one of several has to be told so.
 
     Args:
         launch: How this process was started, as the environment has it.
         given: Dotted keys and values of the command line and of the files that it names.
     """
-    nodes = dict(given).get("trainer.num_nodes", 1)
-    return Launch() if launch.by == "hand" and str(nodes) == "1" else launch
+    asked = dict(given)
+    nodes, devices = (str(asked.get(f"trainer.{key}", 1)) for key in ("num_nodes", "devices"))
+    several = nodes != "1" or (launch.by == "lightning" and devices not in ("1", "auto"))
+    return launch if several or launch.by not in ("lightning", "hand") else Launch()
 
 
 def keep_threads(launch: Launch, parent: Path | None = None) -> None:

@@ -94,11 +94,20 @@ def test_a_process_of_several_has_the_threads_of_one(
 
 
 @pytest.mark.parametrize(
-    ("given", "is_alone"),
-    [([], True), ([("trainer.num_nodes", 1)], True), ([("trainer.num_nodes", 2)], False)],
+    ("given", "node_is_alone", "child_is_alone"),
+    [
+        ([], True, True),
+        ([("trainer.num_nodes", 1), ("trainer.devices", "auto")], True, True),
+        ([("trainer.devices", 2)], True, False),
+        ([("trainer.num_nodes", 2)], False, False),
+    ],
 )
-def test_a_node_among_others_is_told_so(given: list[tuple[str, int]], is_alone: bool) -> None:
-    assert settled(launched(HAND), given) == (Launch() if is_alone else launched(HAND))
+def test_one_of_several_is_told_so(
+    given: list[tuple[str, int]], node_is_alone: bool, child_is_alone: bool
+) -> None:
+    node, child = launched(HAND), launched(HAND | {"LOCAL_RANK": "1", "WORLD_SIZE": "2"})
+    assert settled(node, given) == (Launch() if node_is_alone else node)
+    assert settled(child, given) == (Launch() if child_is_alone else child)
     assert settled(launched(TORCHRUN), given) == launched(TORCHRUN)
 
 
