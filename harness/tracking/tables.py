@@ -15,7 +15,7 @@ from harness.tracking.run_folder import RunFolder
 from harness.tracking.writer import Writer
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
+    from pyarrow import RecordBatch, Table
     from pyarrow.ipc import RecordBatchStreamWriter
 
 # Rows in memory, and what they take once more where they are written, are bounded by this.
@@ -77,14 +77,11 @@ class MomentsTable:
         """
         from pyarrow import compute
 
-        earlier = self._path.with_name(f".{self._path.name}.earlier")
-        if self._growing.exists() and not earlier.exists():  # or else it was being written anew
-            self._growing.replace(earlier)
-        before = _grown(earlier) if earlier.exists() else _completed(self._path)
+        growing = self._growing
+        before = _grown(growing) if growing.exists() else _completed(self._path)
         kept = (batch.filter(compute.less(batch["step"], first)) for batch in before)
         if (batch := next(kept, None)) is not None:
             self._begin(chain([batch], kept))
-        earlier.unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Writes the rows that are in memory."""
@@ -110,23 +107,25 @@ class MomentsTable:
         self._writer = None
         done = self._path.with_name(f".{self._path.name}.done")
         with parquet.ParquetWriter(done, self._schema, compression="zstd") as writer:
-            for batch in _grown(self._growing):
-                writer.write_batch(batch)
+            for rows in _large(_grown(self._growing)):
+                writer.write_table(rows)
         done.replace(self._path)
         self._growing.unlink()
 
     def _begin(self, before: Iterable[RecordBatch]) -> RecordBatchStreamWriter:
-        """Begins the file that grows with what is there already."""
+        """Begins the file that grows with what is there already; it is whole from the first on."""
         import pyarrow
 
         types = ((name, pyarrow.type_for_alias(alias)) for name, alias in self._types.items())
         self._schema = pyarrow.schema(types)
-        self._file = self._growing.open("wb")
+        new = self._path.with_name(f".{self._path.name}.new")
+        self._file = new.open("wb")
         options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
         writer = pyarrow.ipc.new_stream(self._file, self._schema, options=options)
         for batch in before:
             writer.write_batch(batch)
         self._file.flush()
+        new.replace(self._growing)
         self._writer = writer
         return writer
 
@@ -146,6 +145,22 @@ def _grown(path: Path) -> Iterator[RecordBatch]:
 
     with path.open("rb") as file, suppress(pyarrow.ArrowInvalid, OSError):
         yield from pyarrow.ipc.open_stream(file)
+
+
+def _large(batches: Iterable[RecordBatch]) -> Iterator[Table]:
+    """The same rows in fewer pieces: one is written at each checkpoint, however few they are."""
+    import pyarrow
+
+    some: list[RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        some.append(batch)
+        rows += batch.num_rows
+        if rows >= _FLUSHED_AT:
+            yield pyarrow.Table.from_batches(some)
+            some, rows = [], 0
+    if some:
+        yield pyarrow.Table.from_batches(some)
 
 
 def _statistics(moments: Moments) -> tuple[float | int | None, ...]:

@@ -170,11 +170,50 @@ def test_what_a_killed_training_has_flushed_is_there(tmp_path: Path, whole: int,
     assert not path.exists()
     growing.write_bytes(growing.read_bytes()[: sizes[whole] + more])  # the next half written
     # A second one was killed while it wrote anew what the first has left.
-    growing.replace(tmp_path / ".activations.parquet.earlier")
-    growing.write_bytes(b"something")
+    (tmp_path / ".activations.parquet.new").write_bytes(b"something")
     table = MomentsTable(path, ACTIVATION_KEYS)
     table.cut(3)
     table.add((3, *KEYS[1:]), MOMENTS)
     table.close()
     assert steps_of(path) == [*range(whole), 3]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_completed_training_has_is_there_while_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_FLUSHED_AT", 2)
+    path = tmp_path / "activations.parquet"
+    table = MomentsTable(path, ACTIVATION_KEYS)
+    for step in range(9):
+        table.add((step, *KEYS[1:]), MOMENTS)
+    table.close()
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: Path, to: Path) -> None:
+        raise Killed
+
+    copying = MomentsTable(path, ACTIVATION_KEYS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(Killed):
+            copying.cut(5)
+    copying._file.close()
+    table = MomentsTable(path, ACTIVATION_KEYS)
+    table.cut(7)
+    table.close()
+    assert steps_of(path) == list(range(7))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_of_many_checkpoints_are_few_groups(tmp_path: Path) -> None:
+    path = tmp_path / "activations.parquet"
+    table = MomentsTable(path, ACTIVATION_KEYS)
+    for step in range(9):
+        table.add((step, *KEYS[1:]), MOMENTS)
+        table.flush()
+    table.close()
+    assert steps_of(path) == list(range(9))
+    assert parquet.ParquetFile(path).num_row_groups == 1
