@@ -29,7 +29,8 @@ def main() -> int:
         SystemExit: With status 143 when a signal ends the run.
     """
     argv = sys.argv[1:]
-    launch = launched(os.environ)
+    found = launched(os.environ)
+    launch = settled(found, ())  # until it is known what was asked for
     be_silent(launch.rank > 0)  # the first process speaks for all
     if not argv or argv[0] in ("-h", "--help"):
         print(PAGE, end="")
@@ -41,7 +42,7 @@ def main() -> int:
         _check_command(argv)
         argv = resumed(argv)
         given = list(values_given(argv[1:]))
-        launch = settled(launch, given)
+        launch = settled(found, given)
         be_silent(launch.rank > 0)
         check_given(given)
         if not launch.by:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 # What is left of a launcher in the environment of a process that is alone, Lightning would take for
-# this one's place: it would be silent.
+# this one's place, and be silent, or for the place where others are to be met, and wait there.
 _PLACES = (
     "RANK",
     "LOCAL_RANK",
@@ -17,6 +17,8 @@ _PLACES = (
     "NODE_RANK",
     "WORLD_SIZE",
     "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
     "SLURM_PROCID",
     "JSM_NAMESPACE_RANK",
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from jsonargparse import Namespace
 
+from harness.cli.front import main
 from harness.cli.launch import Launch, forget, keep_threads, launched, settled
 from harness.cli.lightning_keys import processes
 from harness.cli.resume import resumed
@@ -60,10 +61,11 @@ def test_srun_has_to_say_how_many_processes_a_node_has() -> None:
 
 
 def test_what_a_launcher_left_behind_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "WORLD_SIZE"):
+    left = {"RANK", "LOCAL_RANK", "SLURM_PROCID", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    for name in left:
         monkeypatch.setenv(name, "1")
     forget()
-    assert not {"RANK", "LOCAL_RANK", "SLURM_PROCID", "WORLD_SIZE"} & set(os.environ)
+    assert not left & set(os.environ)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,17 @@ def test_one_of_several_is_told_so(
     assert settled(node, given) == (Launch() if node_is_alone else node)
     assert settled(child, given) == (Launch() if child_is_alone else child)
     assert settled(launched(TORCHRUN), given) == launched(TORCHRUN)
+
+
+def test_what_a_launcher_left_behind_silences_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (HAND | {"LOCAL_RANK": "1", "WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    for argv in (["valdate"], ["validate", "--model.prtrained", "x"], ["validate", "--resume"]):
+        monkeypatch.setattr("sys.argv", ["harness", *argv])
+        assert main() == 2
+        assert capsys.readouterr().err.startswith("refused: ")
 
 
 @pytest.fixture
