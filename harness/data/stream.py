@@ -7,10 +7,10 @@ configuration alone. Each process reads all of it and scores its share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from torch.utils.data import IterableDataset
 
@@ -51,9 +51,8 @@ class StreamedCorpus:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._cutter, pages = self._read()
-        self._pages: Iterator[tuple[Page, bool]] | None = pages
-        self._page, self.is_whole = next(pages)
+        self._cutter, self._pages = self._read()
+        self._page, self.is_whole = self._pages.take()
         self._cutter.check()
         self.key = self._page.rows.key
         self.steps = 0
@@ -91,32 +90,31 @@ class StreamedCorpus:
             world_size: How many there are.
             most: Most batches of all processes together; None: all.
         """
-        for dealt in deal(islice(self._batches(), most), rank, world_size):
+        for dealt in deal(islice(self._batches(most), most), rank, world_size):
             if dealt is None:
                 yield WindowBatch.sentinel(self._cutter.pad_id)
             else:
                 page, batch = dealt
                 yield page.rows[batch]
 
-    def _batches(self) -> Iterator[tuple[Page, PlannedBatch]]:
+    def _batches(self, most: int | None) -> Iterator[tuple[Page, PlannedBatch]]:
+        if self.steps:  # it was scored before
+            self._cutter, self._pages = self._read()
+            self._page, self.is_whole = self._pages.take()
         self.steps = 0
-        for page, is_last in self._all_pages():
-            self._page, self.is_whole = page, is_last
-            for batch in enumerate(page.plan, page.first_batch):
+        while True:
+            if most is None or most > self.steps + len(self._page.plan):
+                self._pages.begin()
+            for batch in enumerate(self._page.plan, self._page.first_batch):
                 self.steps += 1
-                yield page, batch
+                yield self._page, batch
+            if self.is_whole:
+                return
+            self._page, self.is_whole = self._pages.take()
 
-    def _all_pages(self) -> Iterator[tuple[Page, bool]]:
-        pages, self._pages = self._pages, None
-        if pages is None:  # it was scored before
-            self._cutter, pages = self._read()
-        else:
-            yield self._page, self.is_whole
-        yield from pages
-
-    def _read(self) -> tuple[Cutter, Iterator[tuple[Page, bool]]]:
+    def _read(self) -> tuple[Cutter, _Ahead[tuple[Page, bool]]]:
         cutter, documents = self._begin()
-        return cutter, _ahead(_pages(cutter, documents))
+        return cutter, _Ahead(_pages(cutter, documents))
 
 
 def _pages(cutter: Cutter, documents: Iterator[Document]) -> Iterator[tuple[Page, bool]]:
@@ -134,14 +132,26 @@ def _pages(cutter: Cutter, documents: Iterator[Document]) -> Iterator[tuple[Page
             yield page, is_last
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yields items, each of which is made in a thread while the one before is used."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
-            del item
+class _Ahead(Generic[T]):
+    """Items, the next of which can be made in a thread while another is used.
+
+    Args:
+        items: What makes them.
+    """
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._thread = ThreadPoolExecutor(1)
+        self._next: Future[T] | None = None
+
+    def begin(self) -> None:
+        """Begins to make the next one, if there is one."""
+        self._next = self._thread.submit(next, self._items)
+
+    def take(self) -> T:
+        """The next one."""
+        coming, self._next = self._next, None
+        return next(self._items) if coming is None else coming.result()
 
 
 def take_page(documents: Iterator[Document]) -> list[Document]:

@@ -241,11 +241,29 @@ def test_a_page_is_made_while_the_one_before_is_scored(folder, data, monkeypatch
     module.trainer = SimpleNamespace(global_rank=0, world_size=1, limit_val_batches=1.0)
     scored = iter(module.val_dataloader())
     next(scored)
-    assert threading.get_ident() not in {made.get(timeout=9) for _ in range(2)}
+    assert [made.get(timeout=9) == threading.get_ident() for _ in range(2)] == [True, False]
     # What was read ahead is not counted before it is dealt.
     assert module.corpus("validate").record.documents == PAGE
     assert len(list(scored)) == 1
     assert module.corpus("validate").record.documents == 2 * PAGE
+
+
+@pytest.mark.parametrize(("most", "pages"), [(1, 1), (PAGE, 1), (PAGE + 1, 2), (1.0, 3)])
+def test_a_page_behind_the_limit_is_not_made(folder, data, monkeypatch, most, pages):
+    made: list[int] = []
+    cut = Cutter.page
+
+    def page(self: Cutter, documents: Any) -> Any:
+        made.append(len(documents))
+        return cut(self, documents)
+
+    monkeypatch.setattr(Cutter, "page", page)
+    path = write(folder / "a.jsonl", ["abcdef"] * 3 * PAGE)
+    module = data(path, streaming=True, batch_size=1)
+    module.trainer = SimpleNamespace(global_rank=0, world_size=1, limit_val_batches=most)
+    module.setup("validate")
+    assert len(list(module.val_dataloader())) == (most if isinstance(most, int) else 3 * PAGE)
+    assert len(made) == pages
 
 
 def test_any_format_and_several_files(folder, data):
