@@ -99,6 +99,7 @@ def note_of(rank: int, lines: Iterable[str]) -> None:
     """
     for line in lines:
         if line not in _noted:
+            _noted.add(line)
             note(f"process {rank}: {line}")
 
 

@@ -117,7 +117,7 @@ class Measurement:
             self._others[path] = StepFile(path)
         file = self._others[path]
         for number, place in file.news():
-            if self._is_new(number, place.read()):
+            if number not in self._places or self._is_new(number, place.read()):
                 self._places[number] = place
         return len(file)
 

@@ -41,10 +41,10 @@ class Gathering:
             numbers: The steps that are done now.
             own: The one that was done here.
         """
-        # Processes that divide a model among them have the same steps.
-        self._due += sorted({number for number in numbers if number >= 0})
         if not self._is_live:
             return
+        # Processes that divide a model among them have the same steps.
+        self._due += sorted({number for number in numbers if number >= 0})
         for path in self._others.values():
             self._measurement.follow(path)
         while self._due and self._due[0] in self._measurement:

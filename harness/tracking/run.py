@@ -61,12 +61,11 @@ class Run:
         self.totals: Totals | None = None
         self.results: Results | None = None
         self.has_begun = False
-        folder.journal.mkdir(parents=True, exist_ok=True)  # also where no other process sees it
         self._is_resumed = resumed
-        self._earlier = sorted(folder.journal.glob("*.steps")) if resumed else []
+        attempts = folder.attempts() if resumed else {}
+        self._earlier = list(attempts)
         self.recall = Recall(self._earlier)
-        attempts = (int(path.name.partition("-")[0]) for path in self._earlier)
-        self._attempt = self.processes.share(max(attempts, default=0))
+        self._attempt = self.processes.share(max(attempts.values(), default=0))
         if not self.processes.is_first:
             return
         if not resumed:
@@ -85,6 +84,7 @@ class Run:
         if self._earlier and self.processes.is_first:
             self.folder.tidy()  # writers are told of all steps anew
         self._attempt += 1
+        self.folder.journal.mkdir(parents=True, exist_ok=True)  # also where no other sees it
         about = {"version": VERSION, "subjects": design.keys, "settings": design.settings}
         self.measurement = Measurement(self._file(self.processes.rank), about)
         self._gathering = Gathering(self.measurement, self.processes, self._file)

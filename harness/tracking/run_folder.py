@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import weakref
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from harness.errors import ConfigError
 
 # What file systems say that have no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+# A file of an attempt and of a process, also one that was sent where disks are not shared.
+_STEPS = re.compile(r"(\d+)-\d+(?:\.sent)?\.steps", re.ASCII)
 
 Status = Literal["running", "interrupted", "complete"]
 
@@ -30,17 +34,18 @@ class RunFolder:
         self.path = path
         self.name = path.parent.name
         number = path.name.removeprefix("version_")
-        self.version = int(number) if number.isdigit() else 0
+        self.version = int(number) if number.isdecimal() else 0
         self._made = made
         self._lock: weakref.finalize[..., RunFolder] | None = None
 
     @classmethod
-    def new(cls, save_dir: str | Path, name: str) -> RunFolder:
+    def new(cls, save_dir: str | Path, name: str, least: int = 0) -> RunFolder:
         """Makes a folder with the next free number.
 
         Args:
             save_dir: Folder of all runs, usually ``logs``.
             name: Name of the experiment.
+            least: The least number that it may have.
 
         Raises:
             ConfigError: If no folder can be made there.
@@ -49,7 +54,7 @@ class RunFolder:
         try:
             made = [path for path in (parent, *parent.parents) if not path.exists()]
             parent.mkdir(parents=True, exist_ok=True)
-            path = _claim(parent)
+            path = _claim(parent, least)
             folder = cls(path, [path, *made])
             folder.journal.mkdir()
         except OSError as error:
@@ -62,6 +67,14 @@ class RunFolder:
     def journal(self) -> Path:
         """Where the steps lie."""
         return self.path / "journal"
+
+    def attempts(self) -> dict[Path, int]:
+        """The files in which processes have kept their steps, each with the number of its attempt.
+
+        What else lies in the journal is not the run's.
+        """
+        found = {path: _STEPS.fullmatch(path.name) for path in sorted(self.journal.glob("*.steps"))}
+        return {path: int(name[1]) for path, name in found.items() if name and path.is_file()}
 
     def take(self) -> None:
         """Makes sure that no other run writes into the folder, until it is released.
@@ -126,11 +139,19 @@ class RunFolder:
                     parent.rmdir()
 
 
-def _claim(parent: Path) -> Path:
-    taken = [
-        int(number) for path in parent.glob("version_*") if (number := path.name[8:]).isdigit()
-    ]
-    version = max(taken, default=-1) + 1
+def next_version(save_dir: str | Path, name: str) -> int:
+    """The number that the next run would have, as far as this machine's disks tell.
+
+    Args:
+        save_dir: Folder of all runs.
+        name: Name of the experiment.
+    """
+    found = (path.name[8:] for path in (Path(save_dir) / name).glob("version_*"))
+    return max((int(number) for number in found if number.isdecimal()), default=-1) + 1
+
+
+def _claim(parent: Path, least: int) -> Path:
+    version = max(least, next_version(parent.parent, parent.name))
     while True:
         path = parent / f"version_{version}"
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.base.console import interrupted, note, refused, stopped, visible
+from harness.base.console import interrupted, note, note_of, refused, stopped, visible
 from harness.errors import ConfigError
 
 
@@ -28,3 +28,10 @@ def test_every_kind_of_line_is_one_line(capfd: pytest.CaptureFixture[str]) -> No
     ]
     assert "\x1b" not in err
     assert err.count(r"x\x1b[2J\ny") == 7
+
+
+def test_what_several_processes_note_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    note_of(1, ["few batches, as test_console knows"])
+    note_of(2, ["few batches, as test_console knows"])
+    said = "note: process 1: few batches, as test_console knows\n"
+    assert capfd.readouterr().err == said

@@ -10,7 +10,7 @@ from harness.tracking.run_folder import RunFolder
 
 
 def test_the_next_free_number(tmp_path: Path) -> None:
-    for name in ("version_2", "version_10", "version_x", "other_99"):
+    for name in ("version_2", "version_10", "version_x", "version_²", "other_99"):
         (tmp_path / "mine" / name).mkdir(parents=True)
     folder = RunFolder.new(tmp_path, "mine")
     assert (folder.name, folder.version) == ("mine", 11)
@@ -18,6 +18,21 @@ def test_the_next_free_number(tmp_path: Path) -> None:
     assert folder.path.is_dir()
     assert RunFolder.new(tmp_path, "mine").version == 12
     assert RunFolder.new(tmp_path, "yours").version == 0
+    # What another node's disk holds.
+    assert RunFolder.new(tmp_path, "mine", least=5).version == 13
+    assert RunFolder.new(tmp_path, "mine", least=20).version == 20
+
+
+def test_a_journal_holds_what_processes_have_written(tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path, "mine")
+    assert folder.attempts() == {}
+    for name in ("2-0.steps", "10-3.steps", "2-1.sent.steps"):
+        (folder.journal / name).touch()
+    for name in ("notes.steps", "1-0.steps.bak", "-1.steps", "1-.steps", "²-0.steps"):
+        (folder.journal / name).touch()
+    (folder.journal / "3-0.steps").mkdir()
+    found = {path.name: number for path, number in folder.attempts().items()}
+    assert found == {"2-0.steps": 2, "10-3.steps": 10, "2-1.sent.steps": 2}
 
 
 def test_two_that_looked_at_once_get_two_folders(
