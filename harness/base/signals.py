@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 
-from harness.base.console import INTERRUPTED, note
+from harness.base.console import INTERRUPTED, interrupted, note
 
+# Seconds that Python has to hear of a signal.
+_PATIENCE = 3
 _ENDING = [getattr(signal, n) for n in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, n)]
 
 
@@ -52,6 +57,37 @@ def reclaim() -> None:
         # What a program was told to ignore, as by nohup, it goes on to ignore.
         if signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, _end)
+
+
+def hear(end: Callable[[], None]) -> None:
+    """Has a signal end the program, from now on, also while Python cannot hear it.
+
+    Processes that join wait in C++ for each other, and for one that the same signal has ended they
+    would wait for half an hour.
+
+    Args:
+        end: What is done before the program ends, in a thread.
+    """
+    if not _Listening.begun:
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_hear, args=(heard, end), daemon=True).start()
+
+
+def stop_hearing() -> None:
+    """Leaves signals to Python, where the program waits for nobody."""
+    if _Listening.begun:
+        signal.set_wakeup_fd(-1)
+
+
+def _hear(heard: int, end: Callable[[], None]) -> None:
+    os.read(heard, 1)
+    time.sleep(_PATIENCE)
+    if not _Listening.wanted:
+        end()
+        os._exit(interrupted())
 
 
 def hold(held: bool) -> None:

@@ -25,6 +25,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from yaml import YAMLError
 
 from harness import report
+from harness.base import signals
 from harness.base.console import INTERRUPTED, be_silent, interrupted, refused, speaks, stopped
 from harness.base.processes import EndedElsewhere, LostError
 from harness.cli.defaults import DEFAULTS
@@ -164,6 +165,8 @@ class HarnessCLI(LightningCLI):
 
         Signals, and memory or disk that ran out, get their status and a word to the user.
         """
+        if self.trainer.world_size > 1:
+            signals.hear(lambda: _end_children(self.trainer, wait=False))  # until they have met
         try:
             super()._run_subcommand(subcommand)
         except BaseException as error:

@@ -10,6 +10,8 @@ from typing import Any
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.strategies.launchers import subprocess_script
 
+from harness.base.console import stopped
+
 _SECONDS = 60
 
 
@@ -22,7 +24,11 @@ class _Patient(_ChildProcessObserver):
 
     def _terminate_all(self) -> None:
         time.sleep(_SECONDS)
-        super()._terminate_all()
+        ended = next(child.returncode for child in self._child_processes if child.returncode)
+        for child in self._child_processes:
+            child.kill()
+        reason = f"with status {ended}, and this one does not get on without it"
+        os._exit(stopped(f"another process of this run has ended {reason}"))
 
 
 def observe_patiently() -> None:

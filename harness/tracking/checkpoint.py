@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from harness.base.console import note
 from harness.base.signals import Interrupted
 from harness.evaluation.experiment import OutlierExperiment
+from harness.tracking.ending import validate_anew
 
 if TYPE_CHECKING:
     from harness.tracking.recorder import RunRecorder
@@ -55,6 +56,9 @@ class HuggingFaceCheckpoint(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the final state, and says if it is one that no training would be worth."""
         self._save(pl_module, "last")
+        run = self.recorder.run
+        if run is not None and run.processes.is_first:  # nothing is to be gone on with from there
+            (run.folder.path / "checkpoints" / INTERRUPTED).unlink(missing_ok=True)
         last = [trainer.callback_metrics.get(name) for name in (TRAINED, MONITORED)]
         diverged = any(value is not None and not math.isfinite(value) for value in last)
         if diverged:
@@ -69,7 +73,7 @@ class HuggingFaceCheckpoint(Callback):
         if isinstance(exception, Interrupted) and exception.agreed and run is not None:
             self._save(pl_module, "last")
             if trainer.validating:
-                _validate_anew(trainer)
+                validate_anew(trainer)
             trainer.save_checkpoint(run.folder.path / "checkpoints" / INTERRUPTED)
 
     def _save(self, pl_module: LightningModule, name: str) -> None:
@@ -77,15 +81,3 @@ class HuggingFaceCheckpoint(Callback):
         if run is not None and run.processes.is_first:
             experiment = OutlierExperiment.of(pl_module)
             experiment.source.save(experiment.model, run.folder.path / "checkpoints" / name)
-
-
-def _validate_anew(trainer: Trainer) -> None:
-    """Has a training that goes on begin with the validation that was cut short, from its start.
-
-    Lightning goes back to one by these counts, and would go on in the middle of it.
-    """
-    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-    progress.current.reset()
-    total: Any = progress.total
-    total.ready = total.started
-    total.processed = total.completed = total.started - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,16 +14,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from harness.base import signals
 from harness.base.files import write_text
-from harness.base.processes import EndedElsewhere, LostError, Processes
+from harness.base.processes import EndedElsewhere, Processes
 from harness.errors import ConfigError
 from harness.evaluation.experiment import OutlierExperiment
 from harness.evaluation.step import StepResult
 from harness.outliers.variants import NAME
 from harness.results.schema import Results, RunRecord
+from harness.tracking.ending import all_know, may_end
 from harness.tracking.packages import check_packages, versions
 from harness.tracking.result_files import ResultFiles
 from harness.tracking.run import Run
-from harness.tracking.run_folder import RunFolder
+from harness.tracking.run_folder import RunFolder, next_version
 from harness.tracking.tables import FlowTables
 from harness.tracking.writer import Writer
 
@@ -55,6 +55,7 @@ class RunRecorder(Callback):
         self.resume = resume
         self.is_agreed = False
         self.run: Run | None = None
+        self._processes: Processes | None = None
         self._files = ResultFiles()
         self._writers: list[Writer] = [FlowTables(), self._files]
         self._config: str | None = None
@@ -104,9 +105,13 @@ class RunRecorder(Callback):
         self._began = time.monotonic()
         self._started = datetime.now().astimezone()
         experiment = OutlierExperiment.of(pl_module)
-        processes = experiment.join()
+        self._processes = processes = experiment.join()
+        signals.stop_hearing()
         check_packages(processes)
-        folder = self._open(experiment.source.title) if processes.is_first else None
+        name = self.name or experiment.source.title
+        # Disks of other nodes may hold runs that this one does not see.
+        least = max(processes.meet(next_version(self.save_dir, name)))
+        folder = self._open(name, least) if processes.is_first else None
         path = processes.share(folder.path if folder else None)
         assert path is not None  # what the first process shares
         self.run = Run(
@@ -123,9 +128,9 @@ class RunRecorder(Callback):
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((path / "checkpoints").resolve())
 
-    def _open(self, title: str) -> RunFolder:
+    def _open(self, name: str, least: int) -> RunFolder:
         if self.resume is None:
-            return RunFolder.new(self.save_dir, self.name or title)
+            return RunFolder.new(self.save_dir, name, least)
         folder = RunFolder(Path(self.resume))
         folder.take()
         return folder
@@ -135,11 +140,12 @@ class RunRecorder(Callback):
     ) -> None:
         """Keeps the folder of an interrupted run; removes that of a refused one."""
         signals.hold(False)
+        if self._processes is not None:
+            self.is_agreed = all_know(self._processes, exception)
         if self.run is None:
             return
         refused = isinstance(exception, ConfigError | MisconfigurationException)
         refused |= isinstance(exception, EndedElsewhere) and exception.status == 2
-        self.is_agreed = _all_know(self.run.processes, exception)
         record = self._record(trainer, pl_module) if self.is_agreed and self.run.has_begun else None
         self.run.stop(record, refused=refused)
 
@@ -251,7 +257,11 @@ class RunRecorder(Callback):
             if self.run.processes.is_first:
                 self.run.weights(self._watched, OutlierExperiment.of(pl_module).weights())
             self._watched = None
-        self.run.meet("training", may_end=_may_end(trainer, batch_idx))
+        try:
+            self.run.meet("training", may_end=may_end(trainer, batch_idx))
+        except signals.Interrupted:
+            trainer._logger_connector.update_train_step_metrics()  # what Lightning does after this
+            raise
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -265,41 +275,3 @@ class RunRecorder(Callback):
         signals.hold(False)
         if self.run is not None and self.run.processes.is_first:
             self.run.folder.set_status("complete")
-
-
-def _may_end(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a training can end after a batch and go on with the next, and nothing is lost.
-
-    Gradients that are to be added up, a validation and a line of the log come after a batch.
-    """
-    done = batch_idx + 1
-    if trainer.check_val_every_n_epoch is None:
-        done = trainer.fit_loop.total_batch_idx + 1
-    every = int(getattr(trainer, "log_every_n_steps", 1))
-    return not (
-        trainer.is_last_batch
-        or (batch_idx + 1) % trainer.accumulate_grad_batches
-        or done % (trainer.val_check_batch or math.inf) == 0
-        or (every > 1 and trainer.global_step % every == 0)
-    )
-
-
-def _all_know(processes: Processes, exception: BaseException) -> bool:
-    """Whether all processes know of the end of a run, which then end alike.
-
-    Args:
-        processes: Those of the run.
-        exception: What ends this one.
-    """
-    if processes.count == 1:
-        return True
-    if isinstance(exception, LostError):
-        return False
-    if isinstance(exception, EndedElsewhere):
-        return True
-    if isinstance(exception, signals.Interrupted):
-        return exception.agreed
-    if isinstance(exception, ConfigError):
-        return processes.fail(str(exception), 2)
-    line = " ".join(f"{type(exception).__name__}: {exception}".split())
-    return processes.fail(line, 1)

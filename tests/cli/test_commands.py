@@ -553,8 +553,16 @@ def test_a_signal_says_where_the_run_lies(
 
 @pytest.mark.usefixtures("_own_signals")
 @pytest.mark.parametrize(
-    ("command", "at", "accumulate"),
-    [("fit", 2, 1), ("fit", 14, 1), ("fit", 20, 1), ("fit", 5, 2), ("validate", 4, 1)],
+    ("command", "at", "accumulate", "log"),
+    [
+        ("fit", 2, 1, 5),
+        ("fit", 4, 1, 5),
+        ("fit", 7, 1, 1),
+        ("fit", 14, 1, 5),
+        ("fit", 20, 1, 5),
+        ("fit", 5, 2, 1),
+        ("validate", 4, 1, 1),
+    ],
 )
 def test_a_training_goes_on_where_a_signal_ended_it(
     run: Run,
@@ -563,9 +571,11 @@ def test_a_training_goes_on_where_a_signal_ended_it(
     command: str,
     at: int,
     accumulate: int,
+    log: int,
 ) -> None:
     small = ["--trainer.check_val_every_n_epoch=null", "--trainer.max_steps=25", SILENT]
     small += ["--data.batch_size=8", f"--trainer.accumulate_grad_batches={accumulate}"]
+    small += [f"--trainer.log_every_n_steps={log}"]
     assert run("fit", *fit, *small, "--run.name=whole")[0] == 0
     with monkeypatch.context() as patched:
         interrupting(patched, command, signal.SIGTERM, at=at)
@@ -578,6 +588,7 @@ def test_a_training_goes_on_where_a_signal_ended_it(
     status, _, err = run("fit", "--resume", folder)
     assert status == 0, err
     assert (folder / "config.yaml").read_text() == before
+    assert not (folder / "checkpoints/interrupted.ckpt").exists()
     assert_same_training(folder, whole)
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -341,16 +341,37 @@ def test_one_that_fails_ends_all(
     assert left.stdout == ""
 
 
-def test_what_one_node_alone_refuses_ends_all(place: Path, start: Start) -> None:
+@pytest.mark.parametrize(
+    ("rank", "alone", "says"),
+    [
+        (1, ("--data.dataset", "empty.txt"), "refused: process 1: data.dataset="),
+        (0, ("--run.save_dir", "empty.txt/logs"), "refused: run.save_dir='empty.txt/logs': "),
+    ],
+)
+def test_what_one_node_alone_refuses_ends_all(
+    place: Path, start: Start, rank: int, alone: tuple[str, ...], says: str
+) -> None:
     (place / "empty.txt").touch()
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     given = ("validate", "-c", "tiny.yaml", "--run.save_dir", "refused", "--trainer.num_nodes", 2)
-    first = start(*given, NODE_RANK=0, **where)
-    other = start(*given, "--data.dataset", "empty.txt", NODE_RANK=1, **where)
-    said = [process.communicate(timeout=400)[0] for process in (first, other)]
-    assert "refused: process 1: data.dataset=" in said[0]
-    assert (first.returncode, other.returncode, said[1]) == (2, 0, "")
+    nodes = [start(*given, *(alone if n == rank else ()), NODE_RANK=n, **where) for n in (0, 1)]
+    said = [process.communicate(timeout=400)[0] for process in nodes]
+    assert says in said[0]
+    assert ([process.returncode for process in nodes], said[1]) == ([2, 0], "")
     assert not (place / "refused").exists()
+
+
+def test_a_signal_ends_one_that_waits_for_another_to_join(place: Path, start: Start) -> None:
+    port = free_port()
+    where = {"NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    waiting = start("validate", "-c", "tiny.yaml", "--trainer.num_nodes", 2, **where)
+    for _ in range(200):  # until it listens
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            break
+        time.sleep(0.5)
+    waiting.terminate()
+    said = waiting.communicate(timeout=60)[0]
+    assert (waiting.returncode, said) == (143, "interrupted: before anything was measured\n")
 
 
 def test_memory_that_runs_out_halves_the_batch(run: Callable[..., Ended], alone: Path) -> None:
