@@ -93,7 +93,7 @@ def test_no_room_leads_back_to_itself() -> None:
     [
         ("outliers", {"numpy", "safetensors", "jsonargparse"}),
         ("probes", {"numpy", "jsonargparse"}),
-        ("kernels", {"numpy", "numba"}),
+        ("kernels", {"numpy", "numba", "triton"}),
     ],
 )
 def test_the_lowest_rooms_need_little_but_torch(room: str, needs: set[str]) -> None:

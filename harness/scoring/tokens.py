@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.kernels.where import by_triton
+
 # Fewer are done before a thread has started.
 _VALUES_PER_THREAD = 2**18
 
@@ -46,7 +48,7 @@ class Predictions:
     The log-probability of a token is its logit, less the peak, less the logarithm of the sum.
 
     Attributes:
-        logits: Logits, fp32 [n, V].
+        logits: Logits [n, V], fp32, or in the model's own type where kernels read that.
         peak: The largest logit, fp32 [n].
         log_sum: The logarithm of the sum of exp(logit - peak), fp32 [n].
         top: The likeliest token, int64 [n]; of several equally likely ones the first.
@@ -60,15 +62,32 @@ class Predictions:
     @classmethod
     def of(cls, logits: Tensor) -> Predictions:
         """Predictions from logits [n, V] of any floating-point type; computed in fp32."""
+        if by_triton(logits.device, logits.dtype, kernels_agree):
+            return cls.by_triton(logits)
+        sums = sums_by_kernel if logits.device.type == "cpu" else sums_by_operations
+        return cls.by_operations(logits, sums)
+
+    @classmethod
+    def by_operations(cls, logits: Tensor, sums: Callable[[Tensor, Tensor], Tensor]) -> Predictions:
+        """The same anywhere, by a function for the sums of exponentials."""
         logits = logits.float().contiguous()
         # From the logits: the softmax rounds, and may make a tie where they have none.
         peak, top = logits.max(dim=-1)
-        sums = sums_by_kernel if logits.device.type == "cpu" else sums_by_operations
         return cls(logits, peak, sums(logits, peak).log_(), top)
+
+    @classmethod
+    def by_triton(cls, logits: Tensor) -> Predictions:
+        """The same where Triton is, from logits as they lie."""
+        from harness.kernels import triton_logits as kernels
+
+        logits = logits.float() if logits.dtype == torch.float64 else logits
+        # Its tokens side by side; rows may lie apart, as those of a chunk of a padded vocabulary.
+        logits = logits if logits.stride(1) == 1 else logits.contiguous()
+        return cls(logits, *kernels.predictions(logits))
 
     def log_probs(self) -> Tensor:
         """Log-probabilities, fp32 [n, V], in nats."""
-        return (self.logits - self.peak[:, None]).sub_(self.log_sum[:, None])
+        return (self.logits.float() - self.peak[:, None]).sub_(self.log_sum[:, None])
 
 
 def token_nll(predictions: Predictions, targets: Tensor) -> Tensor:
@@ -82,7 +101,7 @@ def token_nll(predictions: Predictions, targets: Tensor) -> Tensor:
         fp32 [n], in nats.
     """
     logits = predictions.logits.gather(1, targets[:, None]).squeeze(1)
-    return predictions.log_sum - (logits - predictions.peak)
+    return predictions.log_sum - (logits.float() - predictions.peak)
 
 
 def token_agreement(original: Predictions, variant: Predictions) -> Tensor:
@@ -116,8 +135,12 @@ def token_kl(original: Predictions, variant: Predictions) -> Tensor:
         fp32 [n], in nats, at least 0; infinite where the variant rules out what the original
         holds possible, NaN where either is NaN.
     """
-    on_cpu = original.logits.device.type == "cpu"
-    kl = kl_by_kernel if on_cpu else kl_by_operations
+    device = original.logits.device
+    dtypes = {original.logits.dtype, variant.logits.dtype}
+    if all(by_triton(device, dtype, kernels_agree) for dtype in dtypes):
+        kl = kl_by_triton
+    else:
+        kl = kl_by_kernel if device.type == "cpu" else kl_by_operations
     return kl(original, variant).clamp_(min=0)
 
 
@@ -145,6 +168,14 @@ def kl_by_kernel(original: Predictions, variant: Predictions) -> Tensor:
     return kl
 
 
+def kl_by_triton(original: Predictions, variant: Predictions) -> Tensor:
+    """The same where Triton is."""
+    from harness.kernels import triton_logits as kernels
+
+    p, q = ((part.logits, part.peak, part.log_sum) for part in (original, variant))
+    return kernels.divergences(*p, *q)
+
+
 def kl_by_operations(original: Predictions, variant: Predictions) -> Tensor:
     """The same on any device."""
     log_p, log_q = original.log_probs(), variant.log_probs()
@@ -156,6 +187,20 @@ def kl_by_operations(original: Predictions, variant: Predictions) -> Tensor:
     # Here d may be infinite or, for -inf twice, not a number; the term's limit is q.
     terms = torch.where(p == 0, q, terms)
     return terms.masked_fill_(d == -math.inf, math.inf).sum(dim=-1)
+
+
+def kernels_agree(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether kernels in Triton give, on a device, the numbers that plain operations give."""
+    places = torch.arange(2 * 3000, dtype=torch.float32, device=device).reshape(2, 3000)
+    x = (5 * torch.sin(places)).to(dtype)
+    y = (x + 0.5 * torch.cos(7 * places)).to(dtype)
+    p, q = Predictions.by_triton(x), Predictions.by_triton(y)
+    want_p, want_q = (Predictions.by_operations(each, sums_by_operations) for each in (x, y))
+    found = torch.stack([p.peak, p.log_sum, q.peak, q.log_sum, kl_by_triton(p, q)])
+    kl = kl_by_operations(want_p, want_q)
+    wanted = torch.stack([want_p.peak, want_p.log_sum, want_q.peak, want_q.log_sum, kl])
+    same = torch.equal(p.top, want_p.top) and torch.equal(q.top, want_q.top)
+    return same and torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def _in_threads(loop: Callable[..., None], *tensors: Tensor) -> None:

@@ -18,6 +18,7 @@ from harness.scoring.tokens import (
     token_kl,
     token_nll,
 )
+from tests.probes.waiting import never_waiting
 
 VOCABULARY = 5000
 
@@ -289,3 +290,12 @@ def test_the_likeliest_token_is_told_from_logits_not_from_rounded_probabilities(
 def test_what_is_not_a_number_agrees_with_nothing() -> None:
     x = torch.full((1, 3), torch.nan)
     assert not token_agreement(Predictions.of(x), Predictions.of(x)).item()
+
+
+def test_nothing_asks_for_a_number() -> None:
+    def scores() -> tuple[Tensor, ...]:
+        p, q = (Predictions.by_operations(logits(k), sums_by_operations) for k in (0, 1))
+        nll = token_nll(p, torch.arange(7))
+        return nll, token_agreement(p, q), kl_by_operations(p, q)
+
+    assert all(len(score) == 7 for score in never_waiting(scores)())
