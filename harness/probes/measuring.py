@@ -113,7 +113,7 @@ def _read_again(
         powers = power_sums(values, part, about=mean)[:, :4].sum(0)
         if group is not None:
             powers = group.each(powers).sum(0)
-        moments = _shifted(moments.count, mean, powers.tolist())
+        moments = shifted(moments.count, mean, powers.tolist())
     # Most stretches have none, as their range shows.
     left = part[~_within(ranges[:, 0], ranges[:, 1], moments, thresholds)]
     beyond = beyond_sigmas = 0
@@ -140,8 +140,8 @@ def _well_conditioned(moments: Moments) -> bool:
     return abs(moments.mean) <= _FAR_FROM_ZERO * moments.std
 
 
-def _shifted(count: int, mean: float, powers: Sequence[float]) -> Moments:
-    """Sums of powers from those of x - mean; the mean may be a little off."""
+def shifted(count: int, mean: float, powers: Sequence[float]) -> Moments:
+    """Moments from sums of powers of x - mean; the mean may be a little off."""
     one, two, three, four = powers
     square = mean * mean
     cube = square * mean

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,12 +13,14 @@ from torch import Tensor, nn
 
 from harness.base.shards import channel_group, puts_out_share
 from harness.errors import ConfigError
+from harness.probes.choosing import looks
+from harness.probes.deferred import Deferred
+from harness.probes.immediate import Immediate
 from harness.probes.massive import Massive
-from harness.probes.measuring import measure_parts
-from harness.probes.moments import Moments, Thresholds
-from harness.probes.observation import Observation, Phase, Where
-from harness.probes.positions import Part, Positions
-from harness.probes.sites import RESIDUAL, Site
+from harness.probes.moments import Thresholds
+from harness.probes.observation import Observation, Phase
+from harness.probes.positions import Positions
+from harness.probes.sites import Site
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,19 @@ class _Follower:
         self.prompts = prompts
         # Those of the pass that goes on; None while none should be observed.
         self.positions: Positions | None = None
-        self._observer = observer
+        self._what = (observer.thresholds, observer.massive)
+        self._at_once = Immediate(self.observation, *self._what)
         self._phase: Phase = "prefill"
-        self._alive = torch.ones(len(prompts.owners), dtype=torch.bool)
+        self._alive: Tensor | None = None
+        self._meters: dict[torch.device, Immediate | Deferred] = {}
         self._widths: dict[str, int] = {}
         self._group = channel_group(observer.model)
         self._is_share = puts_out_share(observer.model)
 
     def end(self) -> None:
-        """Brings together, after the last forward pass, what each process saw of the channels."""
+        """Reads, after the last forward pass, what was measured, in whichever process."""
+        for meter in self._meters.values():
+            meter.end()
         if self._group is not None:
             self.observation.count_all(self._group, self._is_share)
 
@@ -119,8 +123,11 @@ class _Follower:
         if self.positions is None:
             self.positions = self.prompts
             return
-        ids: Tensor = named["input_ids"].cpu()
-        self._alive &= ~torch.isin(ids[:, -1], end_ids)
+        ids: Tensor = named["input_ids"]
+        if self._alive is None:
+            self._alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+            self._end_ids = end_ids.to(ids.device, non_blocking=True)
+        self._alive = self._alive & (ids[:, -1:] != self._end_ids).all(1)
         self._phase = "decode"
         self.positions = self.prompts.last(self._alive, ids.shape[1])
 
@@ -133,14 +140,20 @@ class _Follower:
             values = self._by_token(site, self.positions, tensor)
             if values is None:
                 return
-            rows, thresholds = values.flatten(0, 1), self._observer.thresholds
             group = self._group if self._is_share(site.name) else None
-            found = measure_parts(rows, self.positions.parts, thresholds, group)
-            # The median is over a text, of which decoding has one token at a time.
-            if site.kind == RESIDUAL and self.positions.begins:
-                found = self._with_massive(found, self.positions, values)
-        for (owner, part), moments in found.items():
-            self.observation.add(owner, Where(site, self._phase, part), moments)
+            if group is not None:
+                # Its processes have to meet here.
+                self._at_once.see(site, self._phase, self.positions, values, group)
+            else:
+                self._meter(values.device).see(site, self._phase, self.positions, values)
+
+    def _meter(self, device: torch.device) -> Immediate | Deferred:
+        if device not in self._meters:
+            self._meters[device] = self._at_once
+            if measures_later(device):
+                choose = partial(looks, *self._what, device)
+                self._meters[device] = Deferred(self.observation, device, choose)
+        return self._meters[device]
 
     def _by_token(self, site: Site, positions: Positions, output: Tensor) -> Tensor | None:
         """A site's output by row and token, [B, T, D]; None where it has no place in the text.
@@ -154,22 +167,10 @@ class _Follower:
             return None
         return values
 
-    def _with_massive(
-        self, found: dict[tuple[str, Part], Moments], positions: Positions, values: Tensor
-    ) -> dict[tuple[str, Part], Moments]:
-        # A text with NaN has none, but others of its owner may.
-        massive = self._observer.massive
-        large = {owner for (owner, _), m in found.items() if not m.max_abs <= massive.absolute}
-        if not large:
-            return found
-        counts: Counter[tuple[str, Part]] = Counter()
-        for owner, text in positions.texts(values):
-            bound = massive.bound(text) if owner in large else math.inf
-            if math.isfinite(bound):
-                first, *rest = (text.abs() >= bound).sum(1).tolist()
-                counts[owner, "first"] += first
-                counts[owner, "rest"] += sum(rest)
-        return {key: replace(moments, massive=counts[key]) for key, moments in found.items()}
+
+def measures_later(device: torch.device) -> bool:
+    """Whether a number of a device would have to be waited for."""
+    return device.type != "cpu"
 
 
 def check_not_compiled(model: nn.Module) -> None:

@@ -24,21 +24,19 @@ PARTS: tuple[Part, ...] = ("first", "rest")
 _ROWS = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Positions:
     """The tokens of a batch that a forward pass sees, padding left out.
 
     Attributes:
         owners: Name of the model that each row belongs to.
-        spans: Where the tokens of each row lie, (start, stop); equal where it has none.
-        length: Number of columns, T.
+        mask: Whether there is a token, on any device; those of a row lie side by side, bool [B, T].
         begins: Whether a span starts with the first token of its text; not so when text is
             continued token by token.
     """
 
     owners: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
-    length: int
+    mask: Tensor
     begins: bool = True
 
     @classmethod
@@ -52,15 +50,11 @@ class Positions:
         Raises:
             ValueError: If there are not as many owners as rows.
         """
-        mask = mask.cpu()
-        rows, length = mask.shape
+        rows = len(mask)
         owners = (owners,) * rows if isinstance(owners, str) else tuple(owners)
         if len(owners) != rows:
             raise ValueError(f"{len(owners)} owners of {rows} rows")
-        lengths = mask.sum(1)
-        starts = torch.where(lengths > 0, mask.to(torch.uint8).argmax(1), 0)
-        spans = zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
-        return cls(owners, tuple(spans), length)
+        return cls(owners, mask != 0)
 
     def last(self, alive: Tensor, length: int) -> Positions:
         """The last position of each row that goes on: one step of generation.
@@ -69,8 +63,25 @@ class Positions:
             alive: Whether the text of a row has not ended, bool [B].
             length: Number of columns, 1 where a cache holds those before.
         """
-        spans = ((length - 1, length) if going else (0, 0) for going in alive.tolist())
-        return Positions(self.owners, tuple(spans), length, begins=False)
+        mask = alive.new_zeros(len(alive), length)
+        mask[:, -1] = alive
+        return Positions(self.owners, mask, begins=False)
+
+    @property
+    def length(self) -> int:
+        """Number of columns, T."""
+        return self.mask.shape[1]
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where the tokens of each row lie, (start, stop); equal where it has none.
+
+        What lies on a device is waited for.
+        """
+        mask = self.mask.cpu()
+        lengths = mask.sum(1)
+        starts = torch.where(lengths > 0, mask.to(torch.uint8).argmax(1), 0)
+        return tuple(zip(starts.tolist(), (starts + lengths).tolist(), strict=True))
 
     def by_token(self, output: Tensor) -> Tensor | None:
         """A module's output by row and token, [B, T, D].
@@ -82,7 +93,7 @@ class Positions:
             A view where possible; None for an output of any other shape, whose values have no
             place in the text.
         """
-        rows, shape = len(self.spans), output.shape
+        rows, shape = len(self.mask), output.shape
         tokens_first = output.ndim >= 3 and shape[:2] == (rows, self.length)
         heads_first = output.ndim == 4 and (shape[0], shape[2]) == (rows, self.length)
         if tokens_first and heads_first and output.stride(1) < output.stride(2):
