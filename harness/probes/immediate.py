@@ -5,7 +5,6 @@ Legend: B rows of T tokens, D features.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 
@@ -71,8 +70,8 @@ class Immediate:
             return found
         counts: Counter[tuple[str, Part]] = Counter()
         for owner, text in positions.texts(values):
-            bound = self._massive.bound(text) if owner in large else math.inf
-            if math.isfinite(bound):
+            bound = self._massive.bound(text) if owner in large else None
+            if bound is not None:
                 first, *rest = (text.abs() >= bound).sum(1).tolist()
                 counts[owner, "first"] += first
                 counts[owner, "rest"] += sum(rest)

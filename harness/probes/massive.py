@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from harness.probes.reading import count, widened
@@ -27,8 +26,8 @@ class Massive:
     absolute: float = 100.0
     ratio: float = 1000.0
 
-    def bound(self, text: Tensor) -> float:
-        """The smallest massive magnitude of a text; infinite where it has none.
+    def bound(self, text: Tensor) -> float | None:
+        """The smallest massive magnitude of a text; None where it has none.
 
         Args:
             text: Hidden states [n, D] of one text.
@@ -42,7 +41,7 @@ class Massive:
 
         largest = magnitudes.max()
         if not largest > self.absolute or not massive(largest):
-            return torch.inf
+            return None
         candidates = magnitudes[magnitudes > self.absolute].sort().values
         place = bisect_left(range(len(candidates)), True, key=lambda k: massive(candidates[k]))
         return float(candidates[place])
