@@ -36,7 +36,7 @@ def main() -> None:
     head = ChunkedHead(llama)
     # Before the scoring and not within it, where even a small allocation could change the peak.
     print(f"  scoring the original and {len(made)} patches", file=sys.stderr, flush=True)
-    score_batch(head, *batch(), made)
+    score_batch(head, *batch(), made).read()
     print(_peak())
 
 

@@ -27,7 +27,7 @@ def ratio(pairs: int = 7) -> float:
         _ = llama(ids, attention_mask=mask, use_cache=False).logits
 
     def scored() -> None:
-        score_batch(head, ids, mask, targets, variant)
+        score_batch(head, ids, mask, targets, variant).read()
 
     bare(), scored()
     return statistics.median(seconds(scored) / seconds(bare) for _ in range(pairs))

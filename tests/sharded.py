@@ -154,7 +154,7 @@ def measured(folder: Path, sharding: Sharding | None, rank: int = 0) -> dict[str
             {s.name: s.intervention for s in subjects[:2]},
             chunk_bytes=4 * VOCABULARY * 20,
             hidden_bytes=1 + 40 * rank * 3 * 32 * 4,
-        )
+        ).read()
         chunks[number] = {name: (s.nll, s.kl) for name, s in scores.items()}
     return {
         "class": source.record(model).class_name,

@@ -21,6 +21,19 @@ IGNORED = -100
 class Batch:
     """Rows that go through the model together: a dataclass whose tensors have a row for each."""
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The batch for a model on a device; what the model does not see stays on the host.
+
+        Args:
+            device: The device.
+            non_blocking: Whether to go on before it is there.
+        """
+        fields: Any = self
+        seen = {name: getattr(self, name) for name in ("input_ids", "attention_mask")}
+        there = {name: t.to(device, non_blocking=non_blocking) for name, t in seen.items()}
+        moved: Self = replace(fields, **there)
+        return moved
+
     def halves(self) -> tuple[Self, Self]:
         """The first half of the rows and the others, padded as they are together."""
         tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}

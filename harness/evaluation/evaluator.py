@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.base import shards, stages
+from harness.base import sent, shards, stages
 from harness.base.console import note
 from harness.base.memory import give_back, ran_out
 from harness.data import PromptBatch, WindowBatch
@@ -75,6 +75,9 @@ class Evaluator:
             batch: Windows to score, or prompts to continue.
             known: Outcomes of this batch, by model, that are known already: where nothing else is
                 asked for, no model runs.
+
+        Returns:
+            What it gave; of what is on a device it is read when it is asked for.
         """
         known = known or {}
         taken = {ORIGINAL, *(subject.name for subject in self._taking(batch))}
@@ -83,14 +86,21 @@ class Evaluator:
         # What another process of a divided model measures has to be run here as well, and counts
         # for nothing.
         run = shards.most(self.head.model, missing)
-        outcomes: Mapping[str, Outcome] = {}
-        if any(run):
-            outcomes = self._measure(batch, list(itertools.compress(self.subjects, run[1:])))
-            self._say_where_broken(outcomes, batch)
-        else:
+        kept = [name for name in names if name in taken]
+        recalled = sum(name in known for name in kept)
+        if not any(run):
             stages.current().advance(batch.size)
-        kept = (name for name in names if name in taken)
-        return StepResult(batch.step, {name: known.get(name) or outcomes[name] for name in kept})
+            outcomes = {name: known[name] for name in kept}
+            return StepResult(batch.step, outcomes, recalled=recalled)
+        measured = self._measure(batch, list(itertools.compress(self.subjects, run[1:])))
+
+        def read() -> Mapping[str, Outcome]:
+            outcomes = measured()
+            self._say_where_broken(outcomes, batch)
+            return {name: known.get(name) or outcomes[name] for name in kept}
+
+        later = sent.is_awaited(batch.input_ids.device)
+        return StepResult(batch.step, read if later else read(), recalled=recalled)
 
     def is_observed(self, batch: WindowBatch | PromptBatch) -> bool:
         """Whether it is a batch's turn to be observed."""
@@ -103,7 +113,7 @@ class Evaluator:
 
     def _measure(
         self, batch: WindowBatch | PromptBatch, subjects: Sequence[Subject]
-    ) -> dict[str, Outcome]:
+    ) -> Callable[[], dict[str, Outcome]]:
         """Runs the models, on half of the rows at a time once memory has run out."""
         rows, ids = len(batch.input_ids), batch.input_ids.numel()
         if rows == 1 or ids < self._too_many.get(type(batch), ids + 1):
@@ -119,12 +129,19 @@ class Evaluator:
                 note(f"memory ran out, so batches of {ids:,} ids are taken in halves from here on")
         # Out here nothing holds on to what the attempt had in memory.
         give_back()
-        first, second = (self._measure(half, subjects) for half in batch.halves())
-        for name, outcome in first.items():
-            outcome.add(second[name])
-        return first
+        halves = [self._measure(half, subjects) for half in batch.halves()]
 
-    def _score(self, batch: WindowBatch, subjects: Sequence[Subject]) -> dict[str, Outcome]:
+        def read() -> dict[str, Outcome]:
+            first, second = (half() for half in halves)
+            for name, outcome in first.items():
+                outcome.add(second[name])
+            return first
+
+        return read
+
+    def _score(
+        self, batch: WindowBatch, subjects: Sequence[Subject]
+    ) -> Callable[[], dict[str, Outcome]]:
         changed = {s.name: s.intervention for s in subjects if not s.is_original}
         ids, mask, targets = batch.input_ids, batch.attention_mask, batch.targets
         watch = self._watch(
@@ -132,17 +149,23 @@ class Evaluator:
             lambda observer, name: observer.watching(mask, name),
             work=batch.size / (1 + len(changed)),
         )
-        scores = score_batch(self.head, ids, mask, targets, changed, watch=watch)
-        outcomes = {}
-        for name in (ORIGINAL, *(subject.name for subject in subjects)):
-            # What changes nothing is the original, and was not computed again.
-            score = scores[name] if name in scores else scores[ORIGINAL].versus_itself()
-            tally = Tally.of(batch.windows, batch.units, targets, score)
-            source = name if name in scores else ORIGINAL
-            outcomes[name] = Outcome(tally=tally, **watch.seen_of(source))
-        return outcomes
+        scored = score_batch(self.head, ids, mask, targets, changed, watch=watch)
 
-    def _continue(self, batch: PromptBatch, subjects: Sequence[Subject]) -> dict[str, Outcome]:
+        def read() -> dict[str, Outcome]:
+            scores, outcomes = scored.read(), {}
+            for name in (ORIGINAL, *(subject.name for subject in subjects)):
+                # What changes nothing is the original, and was not computed again.
+                score = scores[name] if name in scores else scores[ORIGINAL].versus_itself()
+                tally = Tally.of(batch.windows, batch.units, targets, score)
+                source = name if name in scores else ORIGINAL
+                outcomes[name] = Outcome(tally=tally, **watch.seen_of(source))
+            return outcomes
+
+        return read
+
+    def _continue(
+        self, batch: PromptBatch, subjects: Sequence[Subject]
+    ) -> Callable[[], dict[str, Outcome]]:
         changed = {s.name: s.intervention for s in subjects if not s.is_original}
         ids, mask, how = batch.input_ids, batch.attention_mask, self.decoding
         watch = self._watch(
@@ -161,14 +184,18 @@ class Evaluator:
             pad_id=how.pad_id,
             watch=watch,
         )
-        written = under_original(self.head, ids, mask, written)
-        outcomes = {}
-        for name in (ORIGINAL, *(subject.name for subject in subjects)):
-            source = name if name in written else ORIGINAL
-            rows = zip(batch.prompts.tolist(), written[source], strict=True)
-            texts = {prompt: text for prompt, text in rows if prompt >= 0}
-            outcomes[name] = Outcome(texts=texts, **watch.seen_of(source))
-        return outcomes
+        texts = under_original(self.head, ids, mask, written)
+
+        def read() -> dict[str, Outcome]:
+            outcomes = {}
+            for name in (ORIGINAL, *(subject.name for subject in subjects)):
+                source = name if name in texts else ORIGINAL
+                rows = zip(batch.prompts.tolist(), texts[source], strict=True)
+                own = {prompt: text for prompt, text in rows if prompt >= 0}
+                outcomes[name] = Outcome(texts=own, **watch.seen_of(source))
+            return outcomes
+
+        return read
 
     def _watch(
         self,

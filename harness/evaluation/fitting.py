@@ -61,16 +61,23 @@ class Fitting:
     def begin_evaluation(self, model: PreTrainedModel, data: TextDataModule) -> None:
         """Begins a validation within the training."""
         self._tally = Tally()
+        self._last: StepResult | None = None
 
     def step(self, batch: WindowBatch | PromptBatch) -> StepResult:
         """Scores a batch of the validation."""
         result = self.evaluator.step(batch)
-        if result.number >= 0:
-            self._tally.merge(result.original.tally)
+        self._count_last()  # whose device has had something else to do since
+        self._last = result
         return result
+
+    def _count_last(self) -> None:
+        if self._last is not None and self._last.number >= 0:
+            self._tally.merge(self._last.original.tally)
+        self._last = None
 
     def figures(self) -> dict[str, float]:
         """What the validation gave in all processes, by the tag under which it is logged."""
+        self._count_last()
         rows = np.concatenate(self.processes.meet(np.asarray(self._tally.rows)))
         return {"likelihood/nll": math.fsum(rows["nll"].tolist()) / int(rows["tokens"].sum())}
 
@@ -89,16 +96,21 @@ class Fitting:
         """
         turn = first and number % self.activations.every_n_steps == 0
         observer = self._observer if turn else None
-        mask = batch.attention_mask
+        ids, mask = batch.input_ids, batch.attention_mask
+        targets = batch.targets.to(ids.device, non_blocking=True)
         with observer.watching(mask, ORIGINAL) if observer else nullcontext() as seen:
-            logits = self.model(batch.input_ids, attention_mask=mask).logits
+            logits = self.model(ids, attention_mask=mask).logits
         loss = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-100
+            logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100
         )
         if seen is None:
             return loss, None
-        outcome = Outcome(moments=seen.moments.get(ORIGINAL, {}), unplaced=seen.unplaced)
-        return loss, StepResult(number, {ORIGINAL: outcome})
+
+        def read() -> dict[str, Outcome]:
+            moments = seen.moments.get(ORIGINAL, {})
+            return {ORIGINAL: Outcome(moments=moments, unplaced=seen.unplaced)}
+
+        return loss, StepResult(number, read)
 
     def weights(self) -> dict[Site, Moments]:
         """Moments of every parameter as it is now."""

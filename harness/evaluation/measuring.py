@@ -126,7 +126,6 @@ class Measuring:
         known = self.recall.find(key, batch, self.design.keys) if key else {}
         step = self.evaluator.step(batch, known)
         step.key = key
-        step.recalled = len(step.outcomes.keys() & known.keys())
         return step
 
     def _key(self, batch: WindowBatch | PromptBatch) -> str:

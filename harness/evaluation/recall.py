@@ -96,7 +96,7 @@ class Recall:
 def _renumbered(outcome: Outcome, batch: WindowBatch | PromptBatch) -> Outcome:
     """The outcome of the same rows, by the numbers that they have now."""
     if isinstance(batch, WindowBatch):
-        tally = outcome.tally.renumbered(batch.windows.cpu(), batch.units.cpu())
+        tally = outcome.tally.renumbered(batch.windows, batch.units)
         return replace(outcome, tally=tally)
     numbers = [number for number in batch.prompts.tolist() if number >= 0]
     return replace(outcome, texts=dict(zip(numbers, outcome.texts.values(), strict=True)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
@@ -57,25 +57,41 @@ class Outcome:
         self.notes += other.notes
 
 
+Outcomes = Mapping[str, Outcome]
+Later = Callable[[], Outcomes]
+
+
 class StepResult:
     """All that one batch gave, by model.
 
     Args:
         number: Place of the batch in the plan, windows before prompts; below 0 for one that was run
             for the sake of other processes and counts for nothing.
-        outcomes: By name of the model, the original's first.
+        outcomes: By name of the model, the original's first; or what waits for them and gives them.
         key: What is the same for steps of the same batch in the same setting.
-
-    Attributes:
         recalled: How many of the outcomes were measured before; this is no part of the value.
     """
 
     # No dataclass: Lightning takes those apart, to move what a step returns from device to device.
-    def __init__(self, number: int, outcomes: Mapping[str, Outcome], key: str = "") -> None:
+    def __init__(
+        self, number: int, outcomes: Outcomes | Later, key: str = "", recalled: int = 0
+    ) -> None:
         self.number = number
-        self.outcomes = outcomes
+        self._outcomes = outcomes
         self.key = key
-        self.recalled = 0
+        self.recalled = recalled
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the outcomes are there, and no device is to be waited for."""
+        return not callable(self._outcomes)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What was measured, by name of the model, the original's first."""
+        if callable(self._outcomes):
+            self._outcomes = self._outcomes()
+        return self._outcomes
 
     @property
     def original(self) -> Outcome:

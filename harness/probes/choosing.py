@@ -56,7 +56,7 @@ def kernels_agree(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _found(looks_at: Looks, positions: Positions, values: torch.Tensor) -> dict[Where, Moments]:
-    observation = Observation({"both": {}})
+    observation = Observation(["both"])
     deferred = Deferred(observation, values.device, lambda _: looks_at)
     deferred.see(Site("block", RESIDUAL, 0), "prefill", positions, values)
     deferred.end()

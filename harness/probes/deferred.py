@@ -1,4 +1,4 @@
-"""Measures on a device without waiting for it, and reads what was found once, at the end.
+"""Measures on a device without waiting for it; what was found is sent once, at the end.
 
 Legend: B rows of T tokens, D features, P parts.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from harness.base.sent import Sent
 from harness.kernels import layout
 from harness.probes.measuring import shifted
 from harness.probes.moments import Moments
@@ -71,10 +72,14 @@ class Deferred:
         self._seen.append((site, phase, table, values.shape[2], start))
 
     def end(self) -> None:
-        """Waits for the device, copies once, and makes moments of what was found."""
-        if not self._seen:
-            return
-        real, whole = self._room.read()
+        """Sends what was found, of which moments are made once they are asked for."""
+        if self._seen:
+            self._observation.read_later(partial(self._read, self._room.sent()))
+
+    def _read(self, sent: Sent) -> None:
+        found = sent.read()
+        integers = torch.int64 if found.dtype == torch.float64 else torch.int32
+        real, whole = found.tolist(), found.view(integers).tolist()
         for site, phase, table, width, start in self._seen:
             for (owner, part), row in zip(table.keys, count(start), strict=False):
                 if rows := whole[row][layout.ROWS]:
@@ -104,11 +109,9 @@ class _Room:
         self._rows += parts
         return self._left.pop(), start
 
-    def read(self) -> tuple[list[list[float]], list[list[int]]]:
-        """What was written, by row: all of it as fractions, and as whole numbers."""
-        found = torch.cat(self._pages).cpu()
-        integers = torch.int64 if found.dtype == torch.float64 else torch.int32
-        return found.tolist(), found.view(integers).tolist()
+    def sent(self) -> Sent:
+        """What was written, by row."""
+        return Sent(torch.cat(self._pages))
 
 
 def _moments(values: int, whole: Sequence[int], real: Sequence[float]) -> Moments:

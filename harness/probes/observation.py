@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,22 +25,38 @@ class Where(NamedTuple):
     part: Part
 
 
-@dataclass
 class Observation:
     """What was seen during one block of code, added up over its forward passes.
 
+    Args:
+        owners: Names of models that rows belong to.
+
     Attributes:
-        moments: Moments by the model that rows belong to, and by where they were seen; of a model
-            without tokens there are none.
         unplaced: Names of sites whose output had no place in the text and was left out, and phases.
     """
 
-    moments: dict[str, dict[Where, Moments]] = field(default_factory=dict)
-    unplaced: set[tuple[str, Phase]] = field(default_factory=set)
+    def __init__(self, owners: Iterable[str] = ()) -> None:
+        self.unplaced: set[tuple[str, Phase]] = set()
+        self._moments: dict[str, dict[Where, Moments]] = {owner: {} for owner in owners}
+        self._unread: list[Callable[[], None]] = []
+
+    @property
+    def moments(self) -> dict[str, dict[Where, Moments]]:
+        """Moments by the model that rows belong to, and by where they were seen.
+
+        Of a model without tokens there are none. What a device has measured is waited for.
+        """
+        while self._unread:
+            self._unread.pop(0)()
+        return self._moments
+
+    def read_later(self, read: Callable[[], None]) -> None:
+        """Has something called, which adds moments, before they are asked for."""
+        self._unread.append(read)
 
     def add(self, owner: str, where: Where, moments: Moments) -> None:
         """Adds moments to those of a model that there are."""
-        seen = self.moments.setdefault(owner, {})
+        seen = self._moments.setdefault(owner, {})
         seen[where] = seen[where] + moments if where in seen else moments
 
     def count_all(self, group: ChannelGroup, is_share: Callable[[str], bool]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.base import sent
 from harness.base.shards import channel_group, puts_out_share
 from harness.errors import ConfigError
 from harness.probes.choosing import looks
@@ -96,7 +97,7 @@ class _Follower:
     """Follows a model from one forward pass to the next, and measures what its sites put out."""
 
     def __init__(self, observer: Observer, prompts: Positions) -> None:
-        self.observation = Observation({owner: {} for owner in prompts.owners})
+        self.observation = Observation(prompts.owners)
         self.prompts = prompts
         # Those of the pass that goes on; None while none should be observed.
         self.positions: Positions | None = None
@@ -110,7 +111,7 @@ class _Follower:
         self._is_share = puts_out_share(observer.model)
 
     def end(self) -> None:
-        """Reads, after the last forward pass, what was measured, in whichever process."""
+        """Sends what was measured in all forward passes to the host."""
         for meter in self._meters.values():
             meter.end()
         if self._group is not None:
@@ -150,7 +151,7 @@ class _Follower:
     def _meter(self, device: torch.device) -> Immediate | Deferred:
         if device not in self._meters:
             self._meters[device] = self._at_once
-            if measures_later(device):
+            if sent.is_awaited(device):
                 choose = partial(looks, *self._what, device)
                 self._meters[device] = Deferred(self.observation, device, choose)
         return self._meters[device]
@@ -166,11 +167,6 @@ class _Follower:
             self.observation.unplaced.add((site.name, self._phase))
             return None
         return values
-
-
-def measures_later(device: torch.device) -> bool:
-    """Whether a number of a device would have to be waited for."""
-    return device.type != "cpu"
 
 
 def check_not_compiled(model: nn.Module) -> None:

@@ -6,7 +6,7 @@ Legend: B rows of T tokens, N scored positions, D features, V entries of the voc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.base import shards
 from harness.base.memory import give_back
+from harness.base.sent import Sent
 from harness.models.head import ChunkedHead, evaluating
 from harness.results.schema import ORIGINAL
 from harness.scoring.tokens import (
@@ -40,6 +41,30 @@ _HIDDEN_BYTES = 32 * 2**20
 _HIDDEN_SHARE = 1 / 16
 
 
+class Scores:
+    """Scores of a batch by the original and by variants, on their way to the host.
+
+    Args:
+        names: The original's, and the variants'.
+        found: nll, kl and agreement of each, fp32 [models, 3, N].
+    """
+
+    def __init__(self, names: Sequence[str], found: Tensor) -> None:
+        self._names = names
+        self._sent = Sent(found)
+
+    def read(self) -> dict[str, TokenScores]:
+        """Scores by name, the original's first, each over the N scored tokens in row-major order.
+
+        A device that is not done with them is waited for.
+        """
+        original, *others = self._sent.read()
+        scores = {ORIGINAL: TokenScores(original[0])}
+        for name, (nll, kl, agree) in zip(self._names[1:], others, strict=True):
+            scores[name] = TokenScores(nll, kl, agree != 0)
+        return scores
+
+
 def score_batch(
     head: ChunkedHead,
     input_ids: Tensor,
@@ -50,7 +75,7 @@ def score_batch(
     watch: Watch = lambda _: nullcontext(),
     chunk_bytes: int | None = None,
     hidden_bytes: int | None = None,
-) -> dict[str, TokenScores]:
+) -> Scores:
     """Scores a batch by the original and by each variant, token by token.
 
     Bodies run one after the other over the whole batch and leave hidden states of the scored
@@ -62,7 +87,8 @@ def score_batch(
         head: The model.
         input_ids: Token ids [B, T].
         attention_mask: 1 for tokens, 0 for padding on the right [B, T].
-        targets: The token that follows each position, -100 where it is not scored [B, T].
+        targets: The token that follows each position, -100 where it is not scored [B, T]; on the
+            host, or else they are waited for.
         interventions: What is done to the model, by the variants' names.
         watch: Gives a context for each body's forward by name, in which it can be observed.
         chunk_bytes: Size of one chunk of fp32 logits. None: 64 MiB on the CPU, 256 MiB elsewhere.
@@ -70,7 +96,7 @@ def score_batch(
             a sixteenth of the weights in a process, but not less than 32 MiB.
 
     Returns:
-        Scores by name, the original's first, each over the N scored tokens in row-major order.
+        The scores, for which nothing waits before they are read.
 
     Raises:
         ValueError: If a variant has the original's name.
@@ -83,18 +109,17 @@ def score_batch(
         hidden_bytes = max(_HIDDEN_BYTES, int(shards.stored(head.model) * _HIDDEN_SHARE))
     with evaluating(head.model), torch.inference_mode():
         batch = _Batch(head, input_ids, attention_mask, targets, chunk_bytes, watch)
+        names = (ORIGINAL, *interventions)
         # Made first: small results between one chunk's logits and the next would keep the
         # allocator from using the same memory again, and each chunk would take its own.
-        scores = {
-            ORIGINAL: batch.empty(),
-            **{name: batch.empty(versus=True) for name in interventions},
-        }
+        found = batch.empty(len(names))
+        scores = dict(zip(names, found, strict=True))
         original = batch.hidden(ORIGINAL, nullcontext())
         size = max(1, hidden_bytes // max(1, original.nbytes))
         size = batch.agree(size)
         for group in _groups(interventions, size):
             batch.score(original, group, scores)
-        return scores
+        return Scores(names, found)
 
 
 class _Batch:
@@ -112,21 +137,20 @@ class _Batch:
         self.head = head
         self.watch = watch
         self.inputs = (input_ids, attention_mask)
-        self.positions = (targets != IGNORED).flatten().nonzero().squeeze(1)
-        self.targets = targets.flatten()[self.positions]
+        targets = targets.to("cpu").flatten()
+        positions = _scored(targets)
+        self.device = input_ids.device
+        self.positions = positions.to(self.device, non_blocking=True)
+        self.targets = targets[positions].to(self.device, non_blocking=True)
         rows, most_rows = len(self.targets), max(1, chunk_bytes // (4 * head.vocabulary))
         # All of about one size: a last one of a few rows would read the head's weights for those.
         chunks = max(1, math.ceil(rows / most_rows))
         self.chunk_rows = max(1, math.ceil(rows / chunks))
         self.chunks = max(1, math.ceil(rows / self.chunk_rows))
 
-    def empty(self, *, versus: bool = False) -> TokenScores:
-        """Room for the scores of the original, or of a variant versus the original."""
-        like = self.targets
-        nll = torch.empty_like(like, dtype=torch.float32)
-        if not versus:
-            return TokenScores(nll)
-        return TokenScores(nll, torch.empty_like(nll), torch.empty_like(like, dtype=torch.bool))
+    def empty(self, models: int) -> Tensor:
+        """Room for nll, kl and agreement of some models, in one piece, fp32 [models, 3, N]."""
+        return torch.empty(models, 3, len(self.targets), device=self.device)
 
     def agree(self, size: int) -> int:
         """Has processes that run one model in step run body and tail equally often.
@@ -152,7 +176,7 @@ class _Batch:
         self,
         original: Tensor,
         interventions: Mapping[str, Intervention],
-        scores: Mapping[str, TokenScores],
+        scores: Mapping[str, Tensor],
     ) -> None:
         """Writes the scores of the original and of a group of variants, chunk after chunk."""
         # Made first, for the reason that scores are.
@@ -174,22 +198,25 @@ class _Batch:
         original: Tensor,
         hidden: Mapping[str, Tensor],
         tails: Mapping[str, Intervention],
-        scores: Mapping[str, TokenScores],
+        scores: Mapping[str, Tensor],
     ) -> None:
         reference = Predictions.of(self.head.tail(original[rows]))
         targets = self.targets[rows].to(reference.top.device)
-        scores[ORIGINAL].nll[rows] = token_nll(reference, targets)
+        scores[ORIGINAL][0, rows] = token_nll(reference, targets)
         for name, tail in tails.items():
             with nullcontext() if tail.is_identity else tail.applied(self.head.model):
                 variant = Predictions.of(self.head.tail(hidden[name][rows]))
-            score = scores[name]
-            assert score.kl is not None
-            assert score.agree is not None
-            score.nll[rows] = token_nll(variant, targets)
-            score.kl[rows] = token_kl(reference, variant)
-            score.agree[rows] = token_agreement(reference, variant)
+            nll, kl, agree = scores[name]
+            nll[rows] = token_nll(variant, targets)
+            kl[rows] = token_kl(reference, variant)
+            agree[rows] = token_agreement(reference, variant)
             # Or it would still be there while the next one's logits are made.
             del variant
+
+
+def _scored(targets: Tensor) -> Tensor:
+    """Which places of some targets are scored, on the host."""
+    return (targets != IGNORED).nonzero().squeeze(1)
 
 
 def _groups(

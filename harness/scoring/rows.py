@@ -66,13 +66,13 @@ class Tally:
         Args:
             windows: Numbers of the windows, [B].
             units: Their units of resampling, [B].
-            targets: Token ids, -100 where nothing is scored, [B, T].
+            targets: Token ids, -100 where nothing is scored, [B, T]; all of these on the host.
             scores: Per scored token, row after row.
         """
-        scored = (targets != -100).cpu()
+        scored = targets != -100
         row_of_token = scored.nonzero()[:, 0]
         rows = np.zeros(len(scored), dtype=ROW)
-        rows["window"], rows["unit"] = windows.cpu().numpy(), units.cpu().numpy()
+        rows["window"], rows["unit"] = windows.numpy(), units.numpy()
         rows["tokens"] = rows["agree"] = scored.sum(1).numpy()
         rows["nll"] = _per_row(scores.nll, row_of_token, len(rows))
         histogram = LogHistogram()

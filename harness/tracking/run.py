@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,6 +90,7 @@ class Run:
         self.measurement = Measurement(self._file(self.processes.rank), about)
         self._gathering = Gathering(self.measurement, self.processes, self._file)
         self._is_ending = False
+        self._coming: deque[StepResult] = deque()
         self._keep_config()  # of a resumed run, now that nothing of it is refused any more
         self._begin(design)
 
@@ -118,6 +120,8 @@ class Run:
     def step(self, step: StepResult) -> None:
         """Keeps what a batch gave, and waits until every process is done with its own.
 
+        What a device has yet to give is kept when the next batch is on its way.
+
         Args:
             step: What the batch gave; what belongs to no batch of the plan is left out.
 
@@ -126,6 +130,12 @@ class Run:
             LostError: If one of them has ended, or hangs.
             EndedElsewhere: If one of them has failed.
         """
+        self._coming.append(step)
+        # While the next goes on, nothing waits for the device to be done with this one.
+        while self._coming and (len(self._coming) > 1 or self._coming[0].is_there):
+            self._keep(self._coming.popleft())
+
+    def _keep(self, step: StepResult) -> None:
         assert self.measurement is not None
         self.measurement.add(step)
         kind = "windows" if step.is_scored else "prompts"
@@ -179,6 +189,8 @@ class Run:
         Args:
             record: How they were made.
         """
+        while self._coming:
+            self._keep(self._coming.popleft())
         self._is_ending = True
         self._hand_on(self._gathering.rest())
         if self.processes.is_first:
@@ -207,6 +219,8 @@ class Run:
                 self.folder.set_status("interrupted")
             # Results that were being made need no second attempt: what they need is in the journal.
             if self.measurement is not None and record is not None and not self._is_ending:
+                while self._coming:
+                    self.measurement.add(self._coming.popleft())
                 self._hand_on(self._gathering.rest())
                 if self.processes.is_first and len(self.measurement):
                     self._write(record)

@@ -81,8 +81,8 @@ def _score(
         ids[place, :end] = whole[:-1]
         mask[place, :end] = 1
         targets[place, first:end] = whole[first + 1 :]
-    ids, mask, targets = (each.to(head.model.device) for each in (ids, mask, targets))
-    scores = score_batch(head, ids, mask, targets, {})[ORIGINAL]
+    ids, mask = ids.to(head.model.device), mask.to(head.model.device)
+    scores = score_batch(head, ids, mask, targets, {}).read()[ORIGINAL]
     # Summed in fp64 on the host: some accelerators have no fp64.
-    parts = torch.split(scores.nll.cpu().double(), [len(text) for _, text in texts])
+    parts = torch.split(scores.nll.double(), [len(text) for _, text in texts])
     return [float(part.sum()) for part in parts]

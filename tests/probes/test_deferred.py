@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.base import sent
 from harness.probes import Massive, Moments, Observation, Observer, Thresholds, Where, table
 from harness.probes import observer as observing
 from harness.probes.deferred import Deferred, Looks
@@ -25,8 +26,8 @@ from harness.probes.positions import Positions
 from harness.probes.sites import Site, Sites
 from tests.kernels.device import on_device
 from tests.probes.test_observer import batch_of, observer_of
-from tests.probes.waiting import WaitsError, never_waiting
 from tests.tiny import tiny_model
+from tests.waiting import WaitsError, never_waiting
 
 # The interpreter computes with numpy, which warns of what is no number.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -59,7 +60,7 @@ WAYS = [
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
     """Has everything measured as on an accelerator, in one of two ways."""
     monkeypatch.setattr(observing, "looks", request.param)
-    monkeypatch.setattr(observing, "measures_later", lambda device: True)
+    monkeypatch.setattr(sent, "is_awaited", lambda device: True)
     # Each takes a while to interpret; and stretches of more than a row are tested as well.
     monkeypatch.setattr(table, "_STRETCHES", 5)
     table._plan.cache_clear()
@@ -221,6 +222,18 @@ def test_no_values_and_no_tokens(way: Way) -> None:
             check(way, hidden(2, 3, width), mask)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_single_value_that_is_infinite_is_massive(way: Way, at_once: bool) -> None:
+    values = hidden(2, 3, 4).float()
+    values[0, 1, 2] = math.inf
+    positions = Positions.of_mask(torch.ones(2, 3), "a")
+    found = seen(values, positions, None if at_once else way)
+    assert {where.part: m.massive for where, m in found.moments["a"].items()} == {
+        "first": 0,
+        "rest": 1,
+    }
+
+
 # -- many rows ---------------------------------------------------------------------------------
 
 
@@ -247,7 +260,7 @@ def test_a_model_is_observed_as_on_the_cpu(way: Way) -> None:
     ids, mask = batch_of(5, 2, 4)
     found = observed(model, ids, mask, ["a", "b", "a"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observing, "measures_later", lambda device: False)
+        patch.setattr(sent, "is_awaited", lambda device: False)
         wanted = observed(model, ids, mask, ["a", "b", "a"])
     same(found, wanted)
     assert not found.unplaced
@@ -267,7 +280,7 @@ def test_texts_that_are_continued(way: Way) -> None:
     model = tiny_model("llama")
     found = continued(model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observing, "measures_later", lambda device: False)
+        patch.setattr(sent, "is_awaited", lambda device: False)
         wanted = continued(model)
     same(found, wanted)
     assert {where.phase for where in found.moments["a"]} == {"prefill", "decode"}

@@ -57,7 +57,9 @@ def naive(model: PreTrainedModel, targets: Tensor) -> tuple[np.ndarray, np.ndarr
 def check(model: PreTrainedModel, patches: dict[str, Patch], rtol: float, atol: float) -> None:
     ids, mask, targets = batch_of()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    scores = score_batch(ChunkedHead(model), ids, mask, targets, patches, chunk_bytes=5 * 4 * 260)
+    scores = score_batch(
+        ChunkedHead(model), ids, mask, targets, patches, chunk_bytes=5 * 4 * 260
+    ).read()
     assert list(scores) == ["original", *patches]
     log_p, nll = naive(model, targets)
     assert (scores["original"].kl, scores["original"].agree) == (None, None)
@@ -106,7 +108,7 @@ def test_a_tied_embedding_is_edited_in_the_head_too() -> None:
     row = {255 * 32 + i: 1.0 for i in range(32)}
     assert not (ids == 255).any()
     patch = patch_of(model, {"model.embed_tokens.weight": row})
-    kl = score_batch(ChunkedHead(model), ids, mask, targets, {"tied": patch})["tied"].kl
+    kl = score_batch(ChunkedHead(model), ids, mask, targets, {"tied": patch}).read()["tied"].kl
     assert kl is not None
     assert (kl > 1e-6).all()
 
@@ -119,9 +121,9 @@ def test_scores_do_not_depend_on_the_size_of_chunks() -> None:
     model = model_of("gemma2")
     patches = patches_of(model)
     head = ChunkedHead(model)
-    whole = score_batch(head, *batch_of(), patches)
+    whole = score_batch(head, *batch_of(), patches).read()
     for chunk_bytes in (1, 3 * 4 * 260, 1000 * 4 * 260):
-        parts = score_batch(head, *batch_of(), patches, chunk_bytes=chunk_bytes)
+        parts = score_batch(head, *batch_of(), patches, chunk_bytes=chunk_bytes).read()
         for name, expected in whole.items():
             for x, y in zip(values(parts[name]), values(expected), strict=True):
                 torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-6)
@@ -131,14 +133,14 @@ def test_scores_do_not_depend_on_the_variants_beside_or_their_grouping() -> None
     model = model_of("gemma3")
     patches = patches_of(model)
     head = ChunkedHead(model)
-    whole = score_batch(head, *batch_of(), patches)
-    grouped = score_batch(head, *batch_of(), patches, hidden_bytes=1)
+    whole = score_batch(head, *batch_of(), patches).read()
+    grouped = score_batch(head, *batch_of(), patches, hidden_bytes=1).read()
     assert list(grouped) == list(whole)
-    alone = score_batch(head, *batch_of(), {})
+    alone = score_batch(head, *batch_of(), {}).read()
     assert list(alone) == ["original"]
     assert torch.equal(alone["original"].nll, whole["original"].nll)
     for name, patch in patches.items():
-        single = score_batch(head, *batch_of(), {name: patch})
+        single = score_batch(head, *batch_of(), {name: patch}).read()
         for other in (grouped, single):
             for x, y in zip(values(other[name]), values(whole[name]), strict=True):
                 assert torch.equal(x, y)
@@ -150,7 +152,7 @@ def test_every_variant_runs_its_own_body(monkeypatch: pytest.MonkeyPatch) -> Non
     calls = []
     body = head.body
     monkeypatch.setattr(head, "body", lambda *inputs: calls.append(1) or body(*inputs))
-    scores = score_batch(head, *batch_of(), {"again": NOTHING})
+    scores = score_batch(head, *batch_of(), {"again": NOTHING}).read()
     assert len(calls) == 2
     assert torch.equal(scores["again"].nll, scores["original"].nll)
     assert scores["again"].kl is not None
@@ -170,7 +172,7 @@ def test_scored_positions_go_through_the_head_in_few_chunks_of_one_size(
     tail = head.tail
     monkeypatch.setattr(head, "tail", lambda h: rows.append(len(h)) or tail(h))
     # 7 targets of 12 tokens, 11 of 12 and 6 of 7; no chunk has more rows than there is room for.
-    score_batch(head, *batch_of(), {}, chunk_bytes=int(most * 4 * 260))
+    score_batch(head, *batch_of(), {}, chunk_bytes=int(most * 4 * 260)).read()
     assert rows == chunks
 
 
@@ -179,8 +181,8 @@ def test_nan_of_one_variant_stays_with_it() -> None:
     broken = patch_of(model, {"model.embed_tokens.weight": {250 * 32: torch.nan}})
     fine = patches_of(model)["body"]
     head = ChunkedHead(model)
-    clean = score_batch(head, *batch_of(), {"fine": fine})
-    scores = score_batch(head, *batch_of(), {"broken": broken, "fine": fine})
+    clean = score_batch(head, *batch_of(), {"fine": fine}).read()
+    scores = score_batch(head, *batch_of(), {"broken": broken, "fine": fine}).read()
     assert scores["broken"].nll.isnan().all()
     assert scores["broken"].kl is not None
     assert scores["broken"].kl.isnan().all()
@@ -195,7 +197,7 @@ def test_nan_of_one_variant_stays_with_it() -> None:
 def test_a_batch_in_which_nothing_is_scored() -> None:
     head = ChunkedHead(model_of("gpt2"))
     ids, mask, targets = batch_of()
-    scores = score_batch(head, ids, mask, torch.full_like(targets, -100), {"again": NOTHING})
+    scores = score_batch(head, ids, mask, torch.full_like(targets, -100), {"again": NOTHING}).read()
     for name in ("original", "again"):
         assert [len(x) for x in values(scores[name])] == [0] * (1 if name == "original" else 3)
 
@@ -215,19 +217,19 @@ def test_the_weights_are_back_after_an_error(part: str, monkeypatch: pytest.Monk
     run = getattr(head, part)
     monkeypatch.setattr(head, part, fails)
     with pytest.raises(KeyError):
-        score_batch(head, *batch_of(), {"tied": patches_of(model)["embedding"]})
+        score_batch(head, *batch_of(), {"tied": patches_of(model)["embedding"]}).read()
     assert torch.equal(table, before)
 
 
 def test_dropout_is_off_and_the_mode_kept() -> None:
     model = model_of("gpt2")
     head = ChunkedHead(model)
-    expected = score_batch(head, *batch_of(), {})["original"].nll
+    expected = score_batch(head, *batch_of(), {}).read()["original"].nll
     model.train()
-    assert torch.equal(score_batch(head, *batch_of(), {})["original"].nll, expected)
+    assert torch.equal(score_batch(head, *batch_of(), {}).read()["original"].nll, expected)
     assert model.training
 
 
 def test_no_variant_can_take_the_originals_name() -> None:
     with pytest.raises(ValueError, match="original"):
-        score_batch(ChunkedHead(model_of("llama")), *batch_of(), {"original": NOTHING})
+        score_batch(ChunkedHead(model_of("llama")), *batch_of(), {"original": NOTHING}).read()

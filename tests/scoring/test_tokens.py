@@ -18,7 +18,7 @@ from harness.scoring.tokens import (
     token_kl,
     token_nll,
 )
-from tests.probes.waiting import never_waiting
+from tests.waiting import never_waiting
 
 VOCABULARY = 5000
 

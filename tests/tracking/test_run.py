@@ -123,6 +123,40 @@ def test_every_writer_gets_every_call_in_order(make: Make) -> None:
             assert given[2] is design
 
 
+def later(step: StepResult) -> StepResult:
+    """The step as a device gives it, which is read when it is asked for."""
+    return StepResult(step.number, lambda: step.outcomes, step.key)
+
+
+def test_what_a_device_has_yet_to_give_is_kept_when_the_next_is_on_its_way(make: Make) -> None:
+    run, _ = make()
+    run.begin(made_design())
+    first, second, third, *_ = made_steps()
+    waiting = [later(first), later(second)]
+    run.step(waiting[0])
+    assert (len(run.measurement or ()), waiting[0].is_there) == (0, False)
+    run.step(waiting[1])
+    assert (len(run.measurement or ()), waiting[0].is_there) == (1, True)
+    run.step(third)  # what is there waits for what comes before it
+    assert (len(run.measurement or ()), waiting[1].is_there) == (3, True)
+    run.finish(RECORD)
+    steps = made_steps()
+    results = measure(run, [later(step) for step in steps])
+    other, _ = make()
+    assert results == measure(other, steps)
+
+
+def test_what_a_device_has_given_counts_where_a_run_is_stopped(make: Make) -> None:
+    run, _ = make()
+    steps = made_steps()
+    run.begin(made_design())
+    for step in steps:
+        run.step(later(step))
+    run.stop(RECORD, refused=False)
+    other, _ = make()
+    assert run.results == measure(other, steps)
+
+
 def test_results_are_those_of_the_measurement_alone(make: Make, tmp_path: Path) -> None:
     run, _ = make()
     steps = made_steps()
