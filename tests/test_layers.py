@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"demo", "results", "statistics"},
     "models": {"demo", "outliers", "results"},
     "scoring": {"kernels", "models", "results", "statistics"},
-    "writing": {"models", "results", "scoring", "statistics"},
+    "writing": {"models", "outliers", "results", "scoring", "statistics"},
     "evaluation": {
         *("data", "models", "outliers", "probes", "results", "scoring", "statistics", "writing")
     },

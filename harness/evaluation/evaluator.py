@@ -21,8 +21,10 @@ from harness.models.head import ChunkedHead, evaluating
 from harness.probes import Observation, Observer, first_nonfinite
 from harness.results.schema import ORIGINAL
 from harness.scoring import Tally, score_batch
+from harness.writing.executors import Executor
 from harness.writing.fluency import under_original
 from harness.writing.generate import generate_batch
+from harness.writing.together import Together
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Evaluator:
     decoding: Decoding = field(default=Decoding(), kw_only=True)
     _noted: set[str] = field(default_factory=set, init=False)
     _too_many: dict[type, int] = field(default_factory=dict, init=False)
+    _executor: Executor = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Lets the models write together, as far as they can."""
+        self._executor = Together(self.decoding.arguments, self.decoding.pad_id)
 
     def step(
         self, batch: WindowBatch | PromptBatch, known: Mapping[str, Outcome] | None = None
@@ -146,7 +153,7 @@ class Evaluator:
         ids, mask, targets = batch.input_ids, batch.attention_mask, batch.targets
         watch = self._watch(
             batch,
-            lambda observer, name: observer.watching(mask, name),
+            lambda observer, names: observer.watching(mask, *names),
             work=batch.size / (1 + len(changed)),
         )
         scored = score_batch(self.head, ids, mask, targets, changed, watch=watch)
@@ -170,7 +177,11 @@ class Evaluator:
         ids, mask, how = batch.input_ids, batch.attention_mask, self.decoding
         watch = self._watch(
             batch,
-            lambda observer, name: observer.generating(mask, how.end_ids, name),
+            lambda observer, names: observer.generating(
+                mask.repeat(len(names), 1),
+                how.end_ids,
+                [name for name in names for _ in range(len(mask))],
+            ),
             work=batch.size / (1 + len(changed)),
         )
         written = generate_batch(
@@ -183,6 +194,7 @@ class Evaluator:
             end_ids=how.end_ids,
             pad_id=how.pad_id,
             watch=watch,
+            executor=self._executor,
         )
         texts = under_original(self.head, ids, mask, written)
 
@@ -200,7 +212,7 @@ class Evaluator:
     def _watch(
         self,
         batch: WindowBatch | PromptBatch,
-        observe: Callable[[Observer, str], AbstractContextManager[Observation]],
+        observe: Callable[[Observer, Sequence[str]], AbstractContextManager[Observation]],
         work: float,
     ) -> _Watch:
         if self.observer is None or not self.is_observed(batch):
@@ -241,23 +253,26 @@ class _Watch:
 
     Args:
         observed: Names of the models that are observed.
-        observe: Gives a context in which a model is observed, by its name.
+        observe: Gives a context in which models are observed whose rows are in one batch, by their
+            names.
         work: What one model does, in the unit of the stage that goes on.
     """
 
     observed: Collection[str]
-    observe: Callable[[str], AbstractContextManager[Observation | None]]
+    observe: Callable[[Sequence[str]], AbstractContextManager[Observation | None]]
     work: float
     _seen: dict[str, Observation] = field(default_factory=dict, init=False)
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Observes the forward passes of a model within the block."""
-        with self.observe(name) if name in self.observed else nullcontext() as observation:
+    def __call__(self, names: str | Sequence[str]) -> Iterator[None]:
+        """Observes the forward passes of a model, or of several together, within the block."""
+        names = (names,) if isinstance(names, str) else names
+        observed = [name for name in names if name in self.observed]
+        with self.observe(names) if observed else nullcontext() as observation:
             yield
-        stages.current().advance(self.work)
+        stages.current().advance(len(names) * self.work)
         if observation is not None:
-            self._seen[name] = observation
+            self._seen |= dict.fromkeys(observed, observation)
 
     def seen_of(self, name: str) -> dict[str, Any]:
         """What was observed of a model, as parts of its outcome."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from harness.outliers.control import Shared
+from harness.outliers.tensor_patch import TensorPatch
 from harness.results.schema import EditRecord
 
 
@@ -66,6 +67,14 @@ class Intervention(ABC):
             path: The file, in a folder that exists.
             model: What tells the model that it is for from others.
         """
+
+    @property
+    def entries_set(self) -> Sequence[TensorPatch] | None:
+        """The entries of parameters that it sets, if that is all it does; None if it is not.
+
+        What says so can go through the model as rows of a batch that other models share.
+        """
+        return None
 
     @property
     def untouched_by_controls(self) -> int:

@@ -185,6 +185,11 @@ class Patch(Intervention):
         patchfile.save(self.tensors, path, {"model": model, **self.made_by})
 
     @property
+    def entries_set(self) -> tuple[TensorPatch, ...]:
+        """Its tensors: a patch does nothing else."""
+        return self.tensors
+
+    @property
     def untouched_by_controls(self) -> int:
         """Entries whose ratio of new to old is not finite, where controls are scaled by it."""
         if self.editing is not None and type(self.editing).control is not Edit.control:

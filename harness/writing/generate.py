@@ -5,7 +5,7 @@ Legend: B prompts, T ids of a prompt with its padding, V entries of the vocabula
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +14,17 @@ from torch import Tensor
 
 from harness.models.agreement import same_but_for_rounding
 from harness.models.head import evaluating
+from harness.writing.choices import Choices
+from harness.writing.executors import ONE_BY_ONE, Executor, Group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from harness.outliers.intervention import Intervention
 
-Watch = Callable[[str], AbstractContextManager[object]]
+Watch = Callable[[Sequence[str]], AbstractContextManager[object]]
+"""Gives a context in which models are observed that have the rows of a batch, one after the other,
+as many each."""
 
 
 class Continuation(NamedTuple):
@@ -31,11 +35,15 @@ class Continuation(NamedTuple):
         broken: Whether its logits were no numbers to choose by; there are no tokens then.
         nll: Negative log-likelihood of its tokens after the prompt by the original, in nats; None
             where there are none, and until they were scored.
+        choices: How many choices it was made by: one for each token, and for the end of the text.
+        near: How many of them had another candidate so near that rounding decides.
     """
 
     tokens: tuple[int, ...]
     broken: bool = False
     nll: float | None = None
+    choices: int = 0
+    near: int = 0
 
 
 def generate_batch(
@@ -49,11 +57,12 @@ def generate_batch(
     end_ids: Collection[int],
     pad_id: int,
     watch: Watch = lambda _: nullcontext(),
+    executor: Executor = ONE_BY_ONE,
 ) -> dict[str, list[Continuation]]:
     """Continues prompts by the model under each intervention.
 
-    Random numbers start from the seed for each of them anew, so that texts differ by what was done
-    alone; the generator's state is afterwards what it was. Settings that the model's own
+    Random numbers are the same for each of them, so that texts differ by what was done alone; the
+    generator's state is afterwards what it was. Settings that the model's own
     `generation_config.json` holds, such as penalties, do not count: only what is given does.
 
     Args:
@@ -65,7 +74,9 @@ def generate_batch(
         seed: Seed of the sampling.
         end_ids: Tokens that end a text.
         pad_id: What fills texts up that have ended.
-        watch: Gives a context for each model's generation by name, in which it can be observed.
+        watch: Gives a context for the generation of some models by their names, in which they can
+            be observed.
+        executor: Says which models go through the weights together.
 
     Returns:
         By name, a continuation of each prompt.
@@ -74,29 +85,43 @@ def generate_batch(
         ValueError: If `generate` does not add one text to each prompt, a choice at a time, as with
             beams or several candidates.
     """
-    written: dict[str, list[Continuation]] = {}
-    for name, intervention in interventions.items():
-        check = _Check(len(input_ids), end_ids)
+
+    def continued(group: Group) -> list[Continuation]:
+        models = len(group.names)
+        ids, mask = input_ids.repeat(models, 1), attention_mask.repeat(models, 1)
+        temperature = arguments.get("temperature") or 1.0
+        choices = Choices(
+            len(ids),
+            models,
+            model.dtype,
+            end_ids,
+            temperature if arguments.get("do_sample") else None,
+        )
         with (
             evaluating(model),
-            _without_own_settings(model),
+            without_own_settings(model),
             torch.inference_mode(),
-            _seeded(seed, model.device),
-            intervention.applied(model) if intervention else nullcontext(),
-            watch(name),
+            seeded(seed, model.device),
+            group.applied(model, len(ids)),
+            watch(group.names),
+            choices.drawn(),
         ):
             sequences = model.generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                logits_processor=[check],
+                input_ids=ids,
+                attention_mask=mask,
+                logits_processor=[choices],
                 pad_token_id=pad_id,
                 eos_token_id=sorted(end_ids) or None,
                 return_dict_in_generate=False,
                 **arguments,
             )
-        new_tokens = _after(input_ids, sequences, check.steps)
-        written[name] = _continuations(new_tokens, check, end_ids)
-    return written
+        return _continuations(_after(ids, sequences, choices.steps), choices, end_ids)
+
+    written: dict[str, list[Continuation]] = {}
+    for group, texts in executor.run(model, interventions, continued):
+        rows = len(texts) // len(group.names)
+        written |= {n: texts[k * rows : (k + 1) * rows] for k, n in enumerate(group.names)}
+    return {name: written[name] for name in interventions}
 
 
 def leaves_padding_out(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> bool:
@@ -126,36 +151,9 @@ def leaves_padding_out(model: PreTrainedModel, input_ids: Tensor, attention_mask
         # `generate` gives them in fp32, whatever they were made in.
         return logits.to(model.dtype)
 
-    with evaluating(model), _without_own_settings(model), torch.inference_mode():
+    with evaluating(model), without_own_settings(model), torch.inference_mode():
         padded, plain = after(slice(None)), after(alone)
         return same_but_for_rounding(model, plain, padded, lambda: after(alone), epsilons=1)
-
-
-class _Check:
-    """A logits processor that notes where there is nothing to choose from, and lets others go on.
-
-    A row whose largest logit is not a number, or is infinite, would choose a token that means
-    nothing, or stop the sampling of the whole batch.
-    """
-
-    def __init__(self, rows: int, end_ids: Collection[int]) -> None:
-        self._rows = rows
-        self._token = min(end_ids, default=0)
-        self.first: dict[int, int] = {}
-        self.steps = 0
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Chooses the end of the text where no choice can be made."""
-        if len(scores) != self._rows:
-            raise ValueError(f"{self._rows} prompts have {len(scores)} texts, not one each")
-        broken = ~scores.amax(-1).isfinite()
-        if broken.any():
-            for row in broken.nonzero()[:, 0].tolist():
-                self.first.setdefault(row, self.steps)
-            scores = scores.masked_fill(broken[:, None], -torch.inf)
-            scores[broken, self._token] = 0.0
-        self.steps += 1
-        return scores
 
 
 def _after(prompts: Tensor, sequences: object, steps: int) -> Tensor:
@@ -171,19 +169,26 @@ def _after(prompts: Tensor, sequences: object, steps: int) -> Tensor:
 
 
 def _continuations(
-    new_tokens: Tensor, check: _Check, end_ids: Collection[int]
+    new_tokens: Tensor, choices: Choices, end_ids: Collection[int]
 ) -> list[Continuation]:
+    broken, near = choices.broken(), choices.near()
     continuations = []
     for row, ids in enumerate(new_tokens.tolist()):
         length = next((place for place, token in enumerate(ids) if token in end_ids), len(ids))
         # What a model gives for a text that has ended is of no account.
-        broken = check.first.get(row, len(ids)) <= length and row in check.first
-        continuations.append(Continuation(() if broken else tuple(ids[:length]), broken))
+        made = min(length + 1, len(ids))
+        if any(step[row] for step in broken[:made]):
+            continuations.append(Continuation((), broken=True))
+        else:
+            close = sum(step[row] for step in near[:made])
+            text = Continuation(tuple(ids[:length]), choices=made, near=close)
+            continuations.append(text)
     return continuations
 
 
 @contextmanager
-def _without_own_settings(model: PreTrainedModel) -> Iterator[None]:
+def without_own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block a model generates as transformers would have it, and not as it asks for."""
     from transformers import GenerationConfig
 
     own = model.generation_config
@@ -195,7 +200,8 @@ def _without_own_settings(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block random numbers start from a seed; afterwards all is as it was."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)

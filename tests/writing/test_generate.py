@@ -127,7 +127,7 @@ def test_the_end_is_cut_off_and_what_follows_is_filled_up() -> None:
     assert all(len(text) == NEW for text in whole)
     first = whole[1][0]
     found = written(model, prompts, end_ids={first, END}, pad_id=first)["original"]
-    assert found[1] == Continuation(())
+    assert found[1] == Continuation((), choices=1)
     for text, row in zip(whole, found, strict=True):
         length = text.index(first) if first in text else NEW
         assert row.tokens == text[:length]
@@ -176,8 +176,8 @@ def test_the_state_of_the_generator_is_what_it_was(arguments: dict[str, Any]) ->
     assert torch.equal(torch.get_rng_state(), before)
 
     @contextmanager
-    def failing(name: str) -> Iterator[None]:
-        raise RuntimeError(name)
+    def failing(names: Sequence[str]) -> Iterator[None]:
+        raise RuntimeError(*names)
         yield
 
     weights = bits_of(model)
@@ -266,16 +266,16 @@ def test_each_model_is_watched_with_its_patch_in_place() -> None:
     model, prompts = tiny_model("llama"), prompts_of()
     patch = patch_for(model)
     tensor = patch.tensors[0]
-    seen: list[tuple[str, bool]] = []
+    seen: list[tuple[object, ...]] = []
 
     @contextmanager
-    def watch(name: str) -> Iterator[None]:
+    def watch(names: Sequence[str]) -> Iterator[None]:
         calls: list[int] = []
         hook = model.lm_head.register_forward_hook(lambda *_: calls.append(1))
         yield
         hook.remove()
         now = dict(model.named_parameters())[tensor.name].detach().flatten()[tensor.index]
-        seen.append((name, torch.equal(now, tensor.new)))
+        seen.append((*names, torch.equal(now, tensor.new)))
         assert len(calls) == NEW
 
     written(model, prompts, {"a": NOTHING, "b": patch}, end_ids=(), watch=watch)

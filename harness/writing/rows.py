@@ -1,0 +1,293 @@
+"""Several models as rows of one batch: they share all weights but for the entries that were edited.
+
+Each module with an edited parameter serves all rows at once, and the rows of each model get what
+is its own: of a linear map or an embedding what its entries add (`harness.writing.sparse`); any
+other module, if it is small, runs for the rows of each by itself, with its own parameters.
+
+Legend: M models, R rows of all of them, model by model, T tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from harness.outliers.parameters import storage_key
+from harness.outliers.patch import Patch
+from harness.outliers.tensor_patch import TensorPatch
+from harness.writing.sparse import EmbeddingRows, Entries, LinearRows, entries_of
+
+# A parameter of more entries is not copied for each model.
+_SMALL = 2**16
+
+_Forward = Callable[..., Any]
+
+
+class NotByRowError(Exception):
+    """A model does not run so that rows of a batch have parameters of their own.
+
+    Args:
+        why: In one line.
+        parameters: Names of the parameters that are in the way.
+    """
+
+    def __init__(self, why: str, parameters: Sequence[str]) -> None:
+        super().__init__(f"{', '.join(parameters)}: {why}")
+        self.parameters = parameters
+
+
+class Rows:
+    """Models that go through the weights of one as rows of one batch.
+
+    Args:
+        model: The original, with its weights.
+        changes: What each model sets, by its name; nothing for the original.
+
+    Attributes:
+        names: The models.
+    """
+
+    def __init__(self, model: nn.Module, changes: Mapping[str, Sequence[TensorPatch]]) -> None:
+        self.names = tuple(changes)
+        self._entries = entries_of(model, list(changes.values()))
+        self._shared = Patch(tuple(each.left_out() for each in self._entries.values()))
+        self._rows = self._tokens = 0
+        self._reading = False
+        self._forwards = list(self._serving(model))
+
+    @contextmanager
+    def applied(self, model: nn.Module, rows: int) -> Iterator[None]:
+        """Lets a model serve all models for the length of a `with` block.
+
+        Its weights are afterwards what they were, bit for bit, also after an error.
+
+        Args:
+            model: The model.
+            rows: Rows of the batches that it gets, R: as many for each of the models, one after
+                the other.
+
+        Raises:
+            NotByRowError: Within the block, where a module gets something else than such rows.
+        """
+
+        def begins(module: nn.Module, inputs: object, named: Mapping[str, Any]) -> None:
+            self._tokens = named["input_ids"].shape[1]
+
+        self._rows, self._reading = rows, False
+        with self._shared.applied(model), ExitStack() as replaced:
+            replaced.enter_context(model.register_forward_pre_hook(begins, with_kwargs=True))
+            for module, forward in self._forwards:
+                replaced.enter_context(_forward_replaced(module, forward(module.forward)))
+            yield
+
+    def checked(self) -> TorchFunctionMode:
+        """A context in which edited parameters are read only where rows are then given their own.
+
+        Raises:
+            NotByRowError: Within it, where one is read elsewhere.
+        """
+        names = {key: each.name for key, each in self._entries.items()}
+        return _Checked(names, lambda: self._reading)
+
+    def add(
+        self,
+        own: Callable[[], Tensor],
+        layer: LinearRows | EmbeddingRows,
+        inputs: Tensor,
+        names: Sequence[str],
+    ) -> Tensor:
+        """Runs a layer on all rows and adds what is each model's own.
+
+        Args:
+            own: Gives the outputs of the weights that are shared [R, ..., O].
+            layer: What adds the rest.
+            inputs: Those of the layer, of all rows.
+            names: The edited parameters.
+        """
+        self._check(inputs, names)
+        self._reading = True
+        outputs = own().contiguous()
+        self._reading = False
+        models = len(self.names)
+        flat = (models, -1) if isinstance(layer, EmbeddingRows) else (models, -1, inputs.shape[-1])
+        layer.add(inputs.reshape(flat), outputs.view(models, -1, outputs.shape[-1]))
+        return outputs
+
+    def _serving(
+        self, model: nn.Module
+    ) -> Iterator[tuple[nn.Module, Callable[[_Forward], _Forward]]]:
+        """The modules with edited parameters, and what makes of a forward of each one by row."""
+        from transformers.pytorch_utils import Conv1D
+
+        for module in model.modules():
+            own = dict(module.named_parameters(recurse=False))
+            keys = {name: storage_key(parameter) for name, parameter in own.items()}
+            found = {n: self._entries[key] for n, key in keys.items() if key in self._entries}
+            if not found:
+                continue
+            names = [each.name for each in found.values()]
+            forward = type(module).forward
+            if forward is nn.Linear.forward or forward is Conv1D.forward:
+                is_transposed = forward is Conv1D.forward
+                linear = LinearRows(found.get("weight"), found.get("bias"), is_transposed)
+                yield module, partial(self._after, linear, names)
+            elif isinstance(module, nn.Embedding) or any(own[n].numel() > _SMALL for n in found):
+                mode = _Within(self, {id(own[name]): each for name, each in found.items()})
+                yield module, partial(self._within, mode)
+            else:
+                twins = [_twin(module, found, number) for number in range(len(self.names))]
+                yield module, partial(self._apart, twins, names)
+
+    def _after(self, linear: LinearRows, names: Sequence[str], own: _Forward) -> _Forward:
+        """A linear layer: what is each model's own comes after its forward."""
+
+        def forward(inputs: Tensor) -> Tensor:
+            return self.add(lambda: own(inputs), linear, inputs, names)
+
+        return forward
+
+    def _within(self, mode: TorchFunctionMode, own: _Forward) -> _Forward:
+        """What calls a linear map or an embedding and does more: it comes right after the call."""
+
+        def forward(*inputs: Any, **named: Any) -> Any:
+            with mode:
+                return own(*inputs, **named)
+
+        return forward
+
+    def _apart(self, twins: Sequence[nn.Module], names: Sequence[str], own: _Forward) -> _Forward:
+        """Any small module: each model has a copy of it with its own parameters."""
+
+        def forward(*inputs: Any, **named: Any) -> Any:
+            given = [self._parts(value, names) for value in inputs]
+            other = {name: self._parts(value, names) for name, value in named.items()}
+            outputs = [
+                twin.forward(*(each[k] for each in given), **{n: p[k] for n, p in other.items()})
+                for k, twin in enumerate(twins)
+            ]
+            if all(isinstance(output, tuple) for output in outputs):
+                return tuple(torch.cat(each) for each in zip(*outputs, strict=True))
+            return torch.cat(outputs)
+
+        return forward
+
+    def _parts(self, value: Any, names: Sequence[str]) -> Sequence[Any]:
+        """An argument of a module, for each of the models."""
+        if isinstance(value, Tensor):
+            self._check(value, names)
+            return value.chunk(len(self.names))
+        if value is None or isinstance(value, bool | int | float):
+            return [value] * len(self.names)
+        raise NotByRowError(f"its module gets a {type(value).__name__}", names)
+
+    def _check(self, tensor: Tensor, names: Sequence[str]) -> None:
+        """Refuses what does not hold all rows, one after the other."""
+        # Two dimensions are ids by row, or features of all tokens.
+        is_flat = tensor.ndim == 2 and tensor.is_floating_point()
+        rows = self._rows * self._tokens if is_flat else self._rows
+        if tensor.ndim < 2 or len(tensor) != rows:
+            shape = list(tensor.shape)
+            raise NotByRowError(f"its module gets {shape} instead of {self._rows} rows", names)
+
+
+class _Within(TorchFunctionMode):
+    """Adds what is each model's own to the linear maps and embeddings of one module.
+
+    Args:
+        rows: The models.
+        entries: The edited parameters of the module, by their identity.
+    """
+
+    def __init__(self, rows: Rows, entries: Mapping[int, Entries]) -> None:
+        super().__init__()
+        self._rows = rows
+        self._entries = entries
+        self._layers: dict[Hashable, LinearRows | EmbeddingRows] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        own = partial(func, *args, **kwargs)
+        if func not in (F.linear, F.embedding):
+            return own()
+        given = [*args, *kwargs.values()]
+        inputs, weight = given[:2]
+        bias = given[2] if func is F.linear and len(given) > 2 else None
+        of_weight, of_bias = self._entries.get(id(weight)), self._entries.get(id(bias))
+        names = [each.name for each in (of_weight, of_bias) if each is not None]
+        if not names:
+            return own()
+        key = func, *names
+        if key not in self._layers:
+            self._layers[key] = (
+                EmbeddingRows(of_weight)
+                if func is F.embedding and of_weight
+                else LinearRows(of_weight, of_bias)
+            )
+        return self._rows.add(own, self._layers[key], inputs, names)
+
+
+class _Checked(TorchFunctionMode):
+    """Refuses to make a tensor of a parameter of which rows have their own.
+
+    Args:
+        names: Names of these parameters by storage.
+        is_served: Whether the rows are given their own afterwards.
+    """
+
+    def __init__(self, names: Mapping[Hashable, str], is_served: Callable[[], bool]) -> None:
+        super().__init__()
+        self._names = names
+        self._is_served = is_served
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        if isinstance(made, Tensor | tuple | list) and not self._is_served():
+            for value in (*args, *kwargs.values()):
+                name = isinstance(value, nn.Parameter) and self._names.get(storage_key(value))
+                if name:
+                    raise NotByRowError("it is read outside of a module of its own", [name])
+        return made
+
+
+def _twin(module: nn.Module, found: Mapping[str, Entries], number: int) -> nn.Module:
+    """A module that shares everything with another but the parameters that a model has changed."""
+    twin = copy.copy(module)
+    own = dict(module.named_parameters(recurse=False))
+    changed = {name: entries.whole(own[name], number) for name, entries in found.items()}
+    twin.__dict__["_parameters"] = module.__dict__["_parameters"] | changed
+    return twin
+
+
+@contextmanager
+def _forward_replaced(module: nn.Module, forward: _Forward) -> Iterator[None]:
+    # What accelerate keeps on an instance has to come back.
+    own = module.__dict__.get("forward")
+    try:
+        module.forward = forward
+        yield
+    finally:
+        if own is None:
+            module.__dict__.pop("forward", None)
+        else:
+            module.forward = own
