@@ -11,6 +11,7 @@ from harness.outliers.control import Shared
 from harness.results.schema import NoiseFloor, Rounding, VariantRecord, VersusOriginal
 from harness.statistics.controls import FEWEST_CONTROLS
 from harness.statistics.significance import FEWEST_RESAMPLES, FEWEST_UNITS
+from harness.writing.generate import Continuation
 
 # Share of a tensor's edited entries in common from which on a control is no longer something else,
 # and share of all edited entries below which a tensor counts only if it has an entry in common.
@@ -84,6 +85,23 @@ def near_rounding(
         if near is not None:
             found.append(f"{name}: its {near} is near what rounding in {dtype} makes{advice}.")
     return found
+
+
+def near_ties(texts: Mapping[str, Mapping[int, Continuation]], dtype: str) -> list[str]:
+    """Says how much of what was written rounding decides.
+
+    Args:
+        texts: What each model wrote, by number of the prompt.
+        dtype: Data type of the weights, for example ``bfloat16``.
+    """
+    written = [text for own in texts.values() for text in own.values()]
+    near, choices = sum(text.near for text in written), sum(text.choices for text in written)
+    if not near:
+        return []
+    return [
+        f"Rounding in {dtype} may decide {near:,} of {choices:,} choices in the texts, so near is "
+        "the second candidate: another batch, machine or device may write other texts from there."
+    ]
 
 
 def _near(versus: VersusOriginal, rounding: Rounding) -> str | None:

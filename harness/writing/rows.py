@@ -40,7 +40,7 @@ class NotByRowError(Exception):
     """
 
     def __init__(self, why: str, parameters: Sequence[str]) -> None:
-        super().__init__(f"{', '.join(parameters)}: {why}")
+        super().__init__(": ".join([*([", ".join(parameters)] if parameters else []), why]))
         self.parameters = parameters
 
 

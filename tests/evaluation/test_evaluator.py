@@ -341,6 +341,59 @@ def test_greedy_texts_are_those_of_the_naive_loop(model: PreTrainedModel) -> Non
             assert text.nll == pytest.approx(nll, rel=1e-5)
 
 
+def test_models_write_together_what_they_write_alone(model: PreTrainedModel) -> None:
+    """The same texts, one forward for all; also where some are known and not written again."""
+    evaluator = evaluator_of(model, decoding=writing(), observer=observer_of(model))
+    rows: list[int] = []
+
+    def count(module: object, inputs: object, named: dict[str, Tensor]) -> None:
+        rows.append(len(named["input_ids"]))
+
+    with model.register_forward_pre_hook(count, with_kwargs=True):
+        step = evaluator.step(prompts())
+    # Three models with two prompts each; the one that changes nothing is not run. The first are
+    # those of the trial, of two prompts as well; then texts are scored.
+    assert rows[:10] == [6] * 10
+    assert set(rows[10:]) <= {1, 2}
+    known = {name: step.outcomes[name] for name in ("original", "zeroed", "none")}
+    again = evaluator.step(prompts(), known)
+    alone = Evaluator(ChunkedHead(model), subjects_of(model)[:1], decoding=writing())
+    for other in (again, alone.step(prompts())):
+        for name in {*other.outcomes} & {*step.outcomes}:
+            assert other.outcomes[name].texts == {
+                n: text._replace(nll=pytest.approx(text.nll, rel=1e-6))
+                for n, text in step.outcomes[name].texts.items()
+            }
+
+
+def test_where_memory_runs_out_models_write_apart_and_then_fewer_rows(
+    llama: PreTrainedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluator = evaluator_of(llama, decoding=writing(), observer=observer_of(llama))
+    expected, most = evaluator.step(prompts()), 2
+
+    def fail(module: object, inputs: object, named: dict[str, Tensor]) -> None:
+        if named["use_cache"] and len(named["input_ids"]) > most:
+            raise RuntimeError("out of memory")
+
+    capsys.readouterr()
+    with llama.register_forward_pre_hook(fail, with_kwargs=True):
+        step = evaluator.step(prompts())
+        assert "models write one after the other" in capsys.readouterr().err
+        assert [o.texts for o in step.outcomes.values()] == [
+            o.texts for o in expected.outcomes.values()
+        ]
+        for name, outcome in step.outcomes.items():
+            due = expected.outcomes[name].moments
+            counts = {where: moments.count for where, moments in due.items()}
+            assert {w: moments.count for w, moments in outcome.moments.items()} == counts
+        most = 1
+        step = evaluator.step(prompts())
+        assert "batches of 18 ids are taken in halves" in capsys.readouterr().err
+        assert step.outcomes.keys() == expected.outcomes.keys()
+        assert len(step.original.texts) == 2
+
+
 # -- what is not finite ----------------------------------------------------------------------------
 
 

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.evaluation.design import Subject, find_subjects
-from harness.evaluation.remarks import beforehand, near_rounding, overlaps, too_few
+from harness.evaluation.remarks import (
+    beforehand,
+    near_rounding,
+    near_ties,
+    overlaps,
+    too_few,
+)
 from harness.outliers import AbsoluteThreshold, Clip, Criterion, Edit, Patch, TensorPatch, Zero
 from harness.outliers.variants import OutlierEdit
 from harness.results.schema import (
@@ -21,6 +27,7 @@ from harness.results.schema import (
     VersusControl,
     VersusOriginal,
 )
+from harness.writing.generate import Continuation
 
 NORM = ("norm", 575, (576,))
 MATRIX = ("up", 50_000, (5_000, 1_000))
@@ -255,3 +262,22 @@ def test_a_control_that_cannot_do_as_its_variant_is_said_to(edit: Edit, left: in
         control = next(s.intervention for s in found if s.control_of == "big")
         with control.applied(model):
             assert model.weight.tolist() == [[1.0, 9.0, 2.0, 8.0]]
+
+
+# -- texts -------------------------------------------------------------------------------------
+
+
+def test_choices_that_rounding_may_decide_are_counted_over_all_models() -> None:
+    text = Continuation((1, 2, 3), choices=4)
+    texts = {"original": {0: text, 1: text._replace(near=2)}, "zeroed": {0: text, 1: text}}
+    texts["zeroed"][1] = Continuation((7,) * 1200, choices=1200, near=1)
+    assert near_ties(texts, "bfloat16") == [
+        "Rounding in bfloat16 may decide 3 of 1,212 choices in the texts, so near is the second "
+        "candidate: another batch, machine or device may write other texts from there."
+    ]
+
+
+def test_where_no_choice_is_near_nothing_is_said() -> None:
+    assert near_ties({}, "float32") == []
+    texts = {"original": {0: Continuation((1,), choices=2), 1: Continuation((), broken=True)}}
+    assert near_ties(texts, "float32") == []

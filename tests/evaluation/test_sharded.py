@@ -122,7 +122,11 @@ def test_layers_gathered_one_by_one_measure_the_same_bits(alone, divided, name):
     steps = steps_of(divided[name, "2x1"], "2x1")
     assert list(steps) == list(range(len(LENGTHS) + 2))
     for number, step in steps.items():
-        assert step.to_bytes() == alone[name]["steps"][number], number
+        if step.is_scored:
+            assert step.to_bytes() == alone[name]["steps"][number], number
+        else:
+            # The whole model writes all texts as one batch, the divided one those of each variant.
+            agree(step, StepResult.from_bytes(alone[name]["steps"][number]))
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
@@ -151,22 +155,26 @@ def test_layers_cut_into_channels_measure_the_same(alone, divided, name):
     processes = divided[name, "1x2"]
     assert processes[0]["steps"] == processes[1]["steps"]
     for number, step in steps_of(processes, "1x2").items():
-        whole = StepResult.from_bytes(alone[name]["steps"][number])
-        assert list(step.outcomes) == list(whole.outcomes)
-        for subject, outcome in step.outcomes.items():
-            due = whole.outcomes[subject]
-            for row, other in zip(outcome.tally.rows, due.tally.rows, strict=True):
-                assert row.nll == pytest.approx(other.nll, rel=3e-7, nan_ok=True)
-            assert outcome.notes == due.notes
-            assert {n: t.tokens for n, t in outcome.texts.items()} == {
-                n: t.tokens for n, t in due.texts.items()
-            }
-            assert list(outcome.moments) == list(due.moments)
-            assert outcome.unplaced == due.unplaced
-            for where, moments in outcome.moments.items():
-                expected = due.moments[where]
-                for part in ("count", "beyond", "beyond_sigmas", "massive"):
-                    assert getattr(moments, part) == getattr(expected, part), (where, part)
-                for part in ("max_abs", "mean", "rms", "kurtosis"):
-                    near = pytest.approx(getattr(expected, part), rel=1e-4, abs=1e-6, nan_ok=True)
-                    assert getattr(moments, part) == near, (where, part)
+        agree(step, StepResult.from_bytes(alone[name]["steps"][number]))
+
+
+def agree(step: StepResult, whole: StepResult) -> None:
+    """Asserts that two steps hold the same but for rounding."""
+    assert list(step.outcomes) == list(whole.outcomes)
+    for subject, outcome in step.outcomes.items():
+        due = whole.outcomes[subject]
+        for row, other in zip(outcome.tally.rows, due.tally.rows, strict=True):
+            assert row.nll == pytest.approx(other.nll, rel=3e-7, nan_ok=True)
+        assert outcome.notes == due.notes
+        assert {n: t.tokens for n, t in outcome.texts.items()} == {
+            n: t.tokens for n, t in due.texts.items()
+        }
+        assert list(outcome.moments) == list(due.moments)
+        assert outcome.unplaced == due.unplaced
+        for where, moments in outcome.moments.items():
+            expected = due.moments[where]
+            for part in ("count", "beyond", "beyond_sigmas", "massive"):
+                assert getattr(moments, part) == getattr(expected, part), (where, part)
+            for part in ("max_abs", "mean", "rms", "kurtosis"):
+                near = pytest.approx(getattr(expected, part), rel=1e-4, abs=1e-6, nan_ok=True)
+                assert getattr(moments, part) == near, (where, part)

@@ -79,7 +79,8 @@ def made_text(rng: random.Random) -> Continuation:
     if rng.random() < 0.2:
         return Continuation((), broken=True)
     tokens = tuple(rng.randrange(200_000) for _ in range(rng.randint(0, 9)))
-    return Continuation(tokens, nll=rng.expovariate(0.1) if tokens else None)
+    nll = rng.expovariate(0.1) if tokens else None
+    return Continuation(tokens, nll=nll, choices=len(tokens) + 1, near=rng.randrange(9))
 
 
 def scored(number: int, windows: list[int], names: list[str], seed: int = 0) -> StepResult:
