@@ -7,11 +7,12 @@ import sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from benchmarks import finding, hooks, memory, speed, startup
+from benchmarks import decode, finding, hooks, memory, speed, startup
 
 CLAIMS = (
     ("original + one variant scored, by the bare forward with logits", speed),
     ("every site observed, by the bare forward with logits", hooks),
+    ("prompts continued by original + three variants, by the original alone", decode),
     ("peak memory with 4 variants and 12 controls, by the original alone", memory),
     ("4 variants with 3 controls each found, by one look at all weights", finding),
     ("--help, by importing lightning.pytorch", startup),

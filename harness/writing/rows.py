@@ -10,38 +10,25 @@ Legend: M models, R rows of all of them, model by model, T tokens.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from harness.outliers.parameters import storage_key
 from harness.outliers.patch import Patch
 from harness.outliers.tensor_patch import TensorPatch
+from harness.writing.reads import Checked, NotByRowError, Within
 from harness.writing.sparse import EmbeddingRows, Entries, LinearRows, entries_of
 
 # A parameter of more entries is not copied for each model.
 _SMALL = 2**16
 
 _Forward = Callable[..., Any]
-
-
-class NotByRowError(Exception):
-    """A model does not run so that rows of a batch have parameters of their own.
-
-    Args:
-        why: In one line.
-        parameters: Names of the parameters that are in the way.
-    """
-
-    def __init__(self, why: str, parameters: Sequence[str]) -> None:
-        super().__init__(": ".join([*([", ".join(parameters)] if parameters else []), why]))
-        self.parameters = parameters
 
 
 class Rows:
@@ -95,7 +82,7 @@ class Rows:
             NotByRowError: Within it, where one is read elsewhere.
         """
         names = {key: each.name for key, each in self._entries.items()}
-        return _Checked(names, lambda: self._reading)
+        return Checked(names, lambda: self._reading)
 
     def add(
         self,
@@ -140,7 +127,7 @@ class Rows:
                 linear = LinearRows(found.get("weight"), found.get("bias"), is_transposed)
                 yield module, partial(self._after, linear, names)
             elif isinstance(module, nn.Embedding) or any(own[n].numel() > _SMALL for n in found):
-                mode = _Within(self, {id(own[name]): each for name, each in found.items()})
+                mode = Within(self.add, {id(own[name]): each for name, each in found.items()})
                 yield module, partial(self._within, mode)
             else:
                 twins = [_twin(module, found, number) for number in range(len(self.names))]
@@ -196,78 +183,6 @@ class Rows:
         if tensor.ndim < 2 or len(tensor) != rows:
             shape = list(tensor.shape)
             raise NotByRowError(f"its module gets {shape} instead of {self._rows} rows", names)
-
-
-class _Within(TorchFunctionMode):
-    """Adds what is each model's own to the linear maps and embeddings of one module.
-
-    Args:
-        rows: The models.
-        entries: The edited parameters of the module, by their identity.
-    """
-
-    def __init__(self, rows: Rows, entries: Mapping[int, Entries]) -> None:
-        super().__init__()
-        self._rows = rows
-        self._entries = entries
-        self._layers: dict[Hashable, LinearRows | EmbeddingRows] = {}
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        own = partial(func, *args, **kwargs)
-        if func not in (F.linear, F.embedding):
-            return own()
-        given = [*args, *kwargs.values()]
-        inputs, weight = given[:2]
-        bias = given[2] if func is F.linear and len(given) > 2 else None
-        of_weight, of_bias = self._entries.get(id(weight)), self._entries.get(id(bias))
-        names = [each.name for each in (of_weight, of_bias) if each is not None]
-        if not names:
-            return own()
-        key = func, *names
-        if key not in self._layers:
-            self._layers[key] = (
-                EmbeddingRows(of_weight)
-                if func is F.embedding and of_weight
-                else LinearRows(of_weight, of_bias)
-            )
-        return self._rows.add(own, self._layers[key], inputs, names)
-
-
-class _Checked(TorchFunctionMode):
-    """Refuses to make a tensor of a parameter of which rows have their own.
-
-    Args:
-        names: Names of these parameters by storage.
-        is_served: Whether the rows are given their own afterwards.
-    """
-
-    def __init__(self, names: Mapping[Hashable, str], is_served: Callable[[], bool]) -> None:
-        super().__init__()
-        self._names = names
-        self._is_served = is_served
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        made = func(*args, **kwargs)
-        if isinstance(made, Tensor | tuple | list) and not self._is_served():
-            for value in (*args, *kwargs.values()):
-                name = isinstance(value, nn.Parameter) and self._names.get(storage_key(value))
-                if name:
-                    raise NotByRowError("it is read outside of a module of its own", [name])
-        return made
 
 
 def _twin(module: nn.Module, found: Mapping[str, Entries], number: int) -> nn.Module:

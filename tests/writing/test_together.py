@@ -19,7 +19,7 @@ from harness.probes import Observer, Sites
 from harness.writing import together as subject
 from harness.writing.executors import Group
 from harness.writing.generate import Continuation
-from harness.writing.rows import NotByRowError
+from harness.writing.reads import NotByRowError
 from tests.models.families import ALL, ReachesInside, model_of, odd_model, patch_of
 from tests.tiny import tiny_model
 from tests.writing.together import (
