@@ -10,7 +10,7 @@ Legend: R rows, of M models one after the other, V entries of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ _FLOAT32_EPSILONS = 32
 
 class Choices:
     """A logits processor that sees what is chosen from, and lets rows go on that have nothing.
+
+    Of `generate` it is a stopping criterion as well, `chosen`, and the whole runs within `drawn`.
 
     A row whose largest logit is not a number, or is infinite, would choose a token that means
     nothing, or stop the sampling of the whole batch: it gets the end of its text instead.
@@ -62,6 +64,9 @@ class Choices:
         self._broken: list[Tensor] = []
         self._near: list[Tensor] = []
         self._distance = torch.empty(0)
+        # Open from the logits to the choice, and not while the model runs: it costs a little at
+        # every call of torch.
+        self._drawing = ExitStack()
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Gives a row from which no choice can be made the end of its text, in place."""
@@ -76,11 +81,19 @@ class Choices:
         scores[:, self._token].masked_fill_(broken, 0.0)
         self._broken.append(broken)
         self.steps += 1
+        if self._temperature is not None:
+            self._drawing.close()
+            self._drawing.enter_context(_Draws(self._draw))
         return scores
+
+    def chosen(self, input_ids: Tensor, scores: object) -> Tensor:
+        """A stopping criterion, which `generate` asks after each choice; it stops no row."""
+        self._drawing.close()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     def drawn(self) -> AbstractContextManager[object]:
         """A context in which tokens are drawn, if any are, by the same numbers for each model."""
-        return nullcontext() if self._temperature is None else _Draws(self._draw)
+        return self._drawing
 
     def broken(self) -> list[list[bool]]:
         """Of each step whether each row had nothing to choose from, [steps, R]."""

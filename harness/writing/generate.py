@@ -110,6 +110,7 @@ def generate_batch(
                 input_ids=ids,
                 attention_mask=mask,
                 logits_processor=[choices],
+                stopping_criteria=[choices.chosen],
                 pad_token_id=pad_id,
                 eos_token_id=sorted(end_ids) or None,
                 return_dict_in_generate=False,

@@ -42,6 +42,27 @@ def test_each_model_draws_what_multinomial_would(shape: tuple[int, int], models:
     torch.multinomial(probabilities[0], num_samples=2)  # as it was
 
 
+def test_tokens_are_drawn_by_us_from_the_logits_to_the_choice_alone() -> None:
+    found, probabilities = choices(2, temperature=1.0), torch.ones(2, 9).softmax(-1)
+
+    def drawn() -> int:
+        before = len(found.near())
+        torch.multinomial(probabilities, num_samples=1)
+        return len(found.near()) - before
+
+    with found.drawn():
+        assert drawn() == 0
+        found(torch.empty(0), probabilities.log())
+        assert drawn() == 1
+        assert found.chosen(torch.empty(2, 5), None).tolist() == [False, False]
+        assert drawn() == 0
+    with found.drawn():
+        found(torch.empty(0), probabilities.log())
+        with pytest.raises(ValueError, match="not one each"):
+            found(torch.empty(0), torch.zeros(3, 9))
+    assert drawn() == 0
+
+
 def test_a_likeliest_token_is_near_another_by_the_size_of_logits() -> None:
     step = 32 * torch.finfo(torch.float32).eps
     rows = scores_of(
