@@ -17,7 +17,7 @@ from harness.writing.executors import ONE_BY_ONE, Executor
 from harness.writing.generate import generate_batch
 from harness.writing.together import Together
 
-BOUND = 2.4
+BOUND = 2.1
 TAKES = "about a minute on two cores"
 PROMPTS, TOKENS = 8, 64
 _ARGUMENTS = {"max_new_tokens": TOKENS, "do_sample": False}

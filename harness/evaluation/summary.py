@@ -9,7 +9,7 @@ from harness.evaluation.design import Design
 from harness.evaluation.effects import effects, noise_floor
 from harness.evaluation.flow import extremes, unobserved
 from harness.evaluation.measurement import Totals
-from harness.evaluation.remarks import near_rounding, overlaps, too_few
+from harness.evaluation.remarks import near_rounding, near_ties, overlaps, too_few
 from harness.evaluation.step import Outcome
 from harness.evaluation.texts import text_records
 from harness.results.schema import (
@@ -41,10 +41,11 @@ def summarise(totals: Totals, design: Design, run: RunRecord) -> Results:
         how = design.resampling
         records = effects(tallies, design.reported, data.words, data.bytes, how, samples)
         floor = noise_floor(tallies, design.subjects)
-        texts = [samples[unit] for unit in set(original.rows.unit.tolist())]
+        different = [samples[unit] for unit in set(original.rows.unit.tolist())]
         units = "blocks of windows" if data.join == "corpus" else "documents"
-        few = too_few(texts, _variants(records, design), how.resamples, units)
-    written, problems = text_records({n: o.texts for n, o in totals.continued.items()}, design)
+        few = too_few(different, _variants(records, design), how.resamples, units)
+    texts = {name: outcome.texts for name, outcome in totals.continued.items()}
+    written, problems = text_records(texts, design)
     # What flows while text is written counts for a run that reads nothing else.
     flow = totals.continued if data is None else totals.scored
     for name in records:
@@ -66,6 +67,7 @@ def summarise(totals: Totals, design: Design, run: RunRecord) -> Results:
             *(f"{note}." for note in (design.corpus.notes if design.corpus else ())),
             *overlaps(design.reported, edited),
             *near_rounding(edited, floor, design.model.dtype),
+            *near_ties(texts, design.model.dtype),
             *problems,
             *unobserved(
                 [site.name for site in design.sites],

@@ -109,6 +109,19 @@ def test_texts_go_to_those_who_wrote(whole: Totals) -> None:
         assert record.tokens == sum(len(text.tokens) for text in texts)
 
 
+def test_choices_that_rounding_decides_are_told(whole: Totals) -> None:
+    for outcome in whole.continued.values():
+        for prompt, text in outcome.texts.items():
+            outcome.texts[prompt] = text._replace(choices=10, near=int(prompt == 1))
+    texts = [text for outcome in whole.continued.values() for text in outcome.texts.values()]
+    near = sum(text.near for text in texts)
+    assert near > 0
+    told = [line for line in of(whole).warnings if "may decide" in line]
+    assert [line.partition(", so near")[0] for line in told] == [
+        f"Rounding in float32 may decide {near} of {10 * len(texts)} choices in the texts"
+    ]
+
+
 def test_a_part_of_a_run_is_told_as_such(tmp_path: Path) -> None:
     steps = made_steps()
     assert made_design().corpus is not None
