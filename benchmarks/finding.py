@@ -1,24 +1,16 @@
-"""``python -m benchmarks.finding``: four variants with three controls each, found and drawn.
-
-Against the largest magnitude of all weights, on a GPU where there is one.
-"""
+"""Four variants with three controls each, found and drawn, against one look at all weights."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 
-import torch
-from torch import nn
-
-from benchmarks.model import model
-from benchmarks.timing import seconds
+from benchmarks.shapes import Bench
 from harness.outliers import Criterion, Scope, SigmaThreshold, TopFraction, unique_parameters
 from harness.outliers.spread import remembered
 from harness.outliers.variants import VariantConfig, variants_of
 
-BOUND = 60
-TAKES = "about half a minute on two cores"
+CLAIM = "four variants with three controls each found, by one look at all weights"
+BOUNDS = {"cpu": {"135M": 60}, "cuda": {"135M": 60, "1B": 60, "8B": 60}}
 _CONTROLS = 3
 _CRITERIA: Mapping[str, tuple[Criterion, ...]] = {
     "beyond 4 to 6 sigma": tuple(map(SigmaThreshold, (4.0, 4.5, 5.0, 6.0))),
@@ -26,21 +18,13 @@ _CRITERIA: Mapping[str, tuple[Criterion, ...]] = {
 }
 
 
-def ratio(pairs: int = 3, of: nn.Module | None = None) -> float:
-    """The larger one of two medians over interleaved pairs, of two kinds of criteria.
-
-    Args:
-        pairs: How many of each kind.
-        of: The model; None for that of the other measurements, on a GPU in bfloat16.
-    """
-    found = model() if of is None else of
-    if of is None and torch.cuda.is_available():
-        found = found.to("cuda", torch.bfloat16)
-    return max(_ratio(found, criteria, pairs) for criteria in _CRITERIA.values())
+def ratio(bench: Bench, pairs: int = 3) -> float:
+    """The larger one of two kinds of criteria."""
+    return max(_ratio(bench, criteria, pairs) for criteria in _CRITERIA.values())
 
 
-def _ratio(found: nn.Module, criteria: tuple[Criterion, ...], pairs: int) -> float:
-    weights = unique_parameters(found).values()
+def _ratio(bench: Bench, criteria: tuple[Criterion, ...], pairs: int) -> float:
+    weights = unique_parameters(bench.model).values()
 
     def look() -> None:
         # All are asked before any answers: a device is to be kept busy.
@@ -54,13 +38,8 @@ def _ratio(found: nn.Module, criteria: tuple[Criterion, ...], pairs: int) -> flo
         }
         with remembered():
             for name, variant in variants_of(configs).items():
-                patch = variant.find(name, found)
+                patch = variant.find(name, bench.model)
                 for number in range(_CONTROLS):
-                    patch.control(number, found)
+                    patch.control(number, bench.model)
 
-    look(), find()
-    return statistics.median(seconds(find) / seconds(look) for _ in range(pairs))
-
-
-if __name__ == "__main__":
-    print(f"{ratio():.1f} (at most {BOUND} on a GPU)")
+    return bench.ratio(find, look, pairs)
