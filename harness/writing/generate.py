@@ -98,10 +98,7 @@ def generate_batch(
             temperature if arguments.get("do_sample") else None,
         )
         with (
-            evaluating(model),
-            without_own_settings(model),
-            torch.inference_mode(),
-            seeded(seed, model.device),
+            generating(model, seed),
             group.applied(model, len(ids)),
             watch(group.names),
             choices.drawn(),
@@ -152,7 +149,7 @@ def leaves_padding_out(model: PreTrainedModel, input_ids: Tensor, attention_mask
         # `generate` gives them in fp32, whatever they were made in.
         return logits.to(model.dtype)
 
-    with evaluating(model), without_own_settings(model), torch.inference_mode():
+    with generating(model, 0):
         padded, plain = after(slice(None)), after(alone)
         return same_but_for_rounding(model, plain, padded, lambda: after(alone), epsilons=1)
 
@@ -188,22 +185,19 @@ def _continuations(
 
 
 @contextmanager
-def without_own_settings(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block a model generates as transformers would have it, and not as it asks for."""
+def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Within the block a model generates as transformers would have it, and not as it asks for.
+
+    Random numbers start from the seed; afterwards all is as it was.
+    """
     from transformers import GenerationConfig
 
     own = model.generation_config
-    try:
-        model.generation_config = GenerationConfig()
-        yield
-    finally:
-        model.generation_config = own
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Within the block random numbers start from a seed; afterwards all is as it was."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    devices = [model.device] if model.device.type == "cuda" else []
+    with evaluating(model), torch.inference_mode(), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        yield
+        try:
+            model.generation_config = GenerationConfig()
+            yield
+        finally:
+            model.generation_config = own

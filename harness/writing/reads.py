@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from harness.outliers.parameters import storage_key
 from harness.writing.sparse import EmbeddingRows, Entries, LinearRows
 
 Add = Callable[
@@ -78,13 +78,19 @@ class Checked(TorchFunctionMode):
     """Refuses to make a tensor of a parameter of which rows have their own.
 
     Args:
-        names: Names of these parameters by storage.
+        parameters: These parameters, by their names.
         is_served: Whether the rows are given their own afterwards.
     """
 
-    def __init__(self, names: Mapping[Hashable, str], is_served: Callable[[], bool]) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], is_served: Callable[[], bool]
+    ) -> None:
         super().__init__()
-        self._names = names
+        # By where they lie in memory: so views are known too, whoever has made them.
+        spans = sorted((p.data_ptr(), p.data_ptr() + _span(p), n) for n, p in parameters.items())
+        self._begins = [begin for begin, *_ in spans]
+        self._ends = [end for _, end, _ in spans]
+        self._names = [name for *_, name in spans]
         self._is_served = is_served
 
     def __torch_function__(
@@ -96,9 +102,27 @@ class Checked(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         made = func(*args, **kwargs)
-        if isinstance(made, Tensor | tuple | list) and not self._is_served():
-            for value in (*args, *kwargs.values()):
-                name = isinstance(value, nn.Parameter) and self._names.get(storage_key(value))
+        if not self._is_served() and any(isinstance(each, Tensor) for each in _flat([made])):
+            for value in _flat([*args, *kwargs.values()]):
+                name = self._name_of(value) if isinstance(value, Tensor) else None
                 if name:
                     raise NotByRowError("it is read outside of a module of its own", [name])
         return made
+
+    def _name_of(self, tensor: Tensor) -> str | None:
+        place = bisect_right(self._begins, tensor.data_ptr()) - 1
+        return self._names[place] if place >= 0 and tensor.data_ptr() < self._ends[place] else None
+
+
+def _span(tensor: Tensor) -> int:
+    """Bytes from the first to the last value."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.element_size() * (1 + sum((size - 1) * step for size, step in steps))
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -48,6 +49,8 @@ class Rows:
         self._shared = Patch(tuple(each.left_out() for each in self._entries.values()))
         self._rows = self._tokens = 0
         self._reading = False
+        self._served: set[str] = set()
+        self._names: set[str] = set()
         self._forwards = list(self._serving(model))
 
     @contextmanager
@@ -75,14 +78,23 @@ class Rows:
                 replaced.enter_context(_forward_replaced(module, forward(module.forward)))
             yield
 
-    def checked(self) -> TorchFunctionMode:
-        """A context in which edited parameters are read only where rows are then given their own.
+    @contextmanager
+    def checked(self, model: nn.Module) -> Iterator[None]:
+        """Makes sure that what is run in a `with` block gives each row what is its own.
+
+        Args:
+            model: The model.
 
         Raises:
-            NotByRowError: Within it, where one is read elsewhere.
+            NotByRowError: If an edited parameter is read elsewhere than where rows are then given
+                their own, or if a module of one did not come by.
         """
-        names = {key: each.name for key, each in self._entries.items()}
-        return Checked(names, lambda: self._reading)
+        parameters = {each.name: model.get_parameter(each.name) for each in self._entries.values()}
+        self._served.clear()
+        with Checked(parameters, lambda: self._reading):
+            yield
+        if unserved := sorted(self._names - self._served):
+            raise NotByRowError("it takes no part in a trial", unserved)
 
     def add(
         self,
@@ -114,14 +126,19 @@ class Rows:
         """The modules with edited parameters, and what makes of a forward of each one by row."""
         from transformers.pytorch_utils import Conv1D
 
-        for module in model.modules():
+        for path, module in model.named_modules():
             own = dict(module.named_parameters(recurse=False))
-            keys = {name: storage_key(parameter) for name, parameter in own.items()}
-            found = {n: self._entries[key] for n, key in keys.items() if key in self._entries}
+            found = {
+                name: replace(entries, name=f"{path}.{name}".lstrip("."))
+                for name, parameter in own.items()
+                if (entries := self._entries.get(storage_key(parameter))) is not None
+            }
             if not found:
                 continue
             names = [each.name for each in found.values()]
-            forward = type(module).forward
+            self._names.update(names)
+            # What is put in place of a module's own may do anything.
+            forward = None if "forward" in module.__dict__ else type(module).forward
             if forward is nn.Linear.forward or forward is Conv1D.forward:
                 is_transposed = forward is Conv1D.forward
                 linear = LinearRows(found.get("weight"), found.get("bias"), is_transposed)
@@ -177,6 +194,7 @@ class Rows:
 
     def _check(self, tensor: Tensor, names: Sequence[str]) -> None:
         """Refuses what does not hold all rows, one after the other."""
+        self._served.update(names)
         # Two dimensions are ids by row, or features of all tokens.
         is_flat = tensor.ndim == 2 and tensor.is_floating_point()
         rows = self._rows * self._tokens if is_flat else self._rows

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.base import shards
 from harness.base.console import note
 from harness.base.memory import give_back, ran_out
-from harness.models.head import evaluating
 from harness.models.repository import said
 from harness.outliers.parameters import storage_key, unique_parameters
 from harness.writing.executors import Alone, Given, Group
-from harness.writing.generate import seeded, without_own_settings
+from harness.writing.generate import generating
 from harness.writing.reads import NotByRowError
 from harness.writing.rows import Rows
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from harness.outliers.tensor_patch import TensorPatch
 
 _Interventions = Mapping[str, "Intervention | None"]
+_Names = tuple[str, ...]
 
 # Models that go together keep so large a share of the weights as entries of their own at most, each
 # with a value and a place: an eighth of the memory of weights in float32, a quarter in bfloat16. In
@@ -60,7 +60,7 @@ class Together:
         self.reasons: dict[str, str] = {}
         self._arguments = arguments
         self._pad_id = pad_id
-        self._known: list[tuple[dict[str, Intervention | None], list[Group]]] = []
+        self._known: list[tuple[dict[str, Intervention | None], list[_Names]]] = []
 
     def run(
         self,
@@ -70,21 +70,23 @@ class Together:
     ) -> Iterator[tuple[Group, Given]]:
         """Does the work for groups of models."""
         groups = self.groups(model, interventions)
-        for group in list(groups):
-            done = self._try(group, work)
+        for names in list(groups):
+            done = self._try(model, interventions, names, work) if len(names) > 1 else None
             if done is not None:
-                yield group, done[0]
+                yield done
                 continue
-            # Out here nothing holds on to what the attempt had in memory.
-            give_back()
-            apart = [Alone(name, interventions[name]) for name in group.names]
-            place = groups.index(group)
+            if len(names) > 1:
+                # Out here nothing holds on to what the attempt had in memory.
+                give_back()
+            apart: list[_Names] = [(name,) for name in names]
+            place = groups.index(names)
             groups[place : place + 1] = apart
-            for alone in apart:
+            for name in names:
+                alone = Alone(name, interventions[name])
                 yield alone, work(alone)
 
-    def groups(self, model: PreTrainedModel, interventions: _Interventions) -> list[Group]:
-        """The models that go together.
+    def groups(self, model: PreTrainedModel, interventions: _Interventions) -> list[_Names]:
+        """Names of the models that go together.
 
         Args:
             model: The original.
@@ -99,60 +101,66 @@ class Together:
         self._known.append((dict(interventions), groups))
         return groups
 
-    def _try(self, group: Group, work: Callable[[Group], Given]) -> tuple[Given] | None:
-        """What the work gives for a group; None where its models are better run by themselves."""
+    def _try(
+        self,
+        model: PreTrainedModel,
+        interventions: _Interventions,
+        names: _Names,
+        work: Callable[[Group], Given],
+    ) -> tuple[Group, Given] | None:
+        """What the work gives for models together; None where they are better run one by one."""
         try:
-            return (work(group),)
+            # Made anew each time: what the original holds may have changed since.
+            rows = Rows(model, {name: _entries_set(interventions[name]) or () for name in names})
+            return rows, work(rows)
         except (NotByRowError, RuntimeError, MemoryError) as error:
-            if len(group.names) == 1 or not (isinstance(error, NotByRowError) or ran_out(error)):
+            if not (isinstance(error, NotByRowError) or ran_out(error)):
                 raise
-            self.reasons |= dict.fromkeys(group.names, said(error))
+            self.reasons |= dict.fromkeys(names, said(error))
             if ran_out(error):
                 note("memory ran out, so models write one after the other from here on")
         return None
 
-    def _found(self, model: PreTrainedModel, interventions: _Interventions) -> Iterator[Group]:
+    def _found(self, model: PreTrainedModel, interventions: _Interventions) -> Iterator[_Names]:
         waiting: dict[str, Sequence[TensorPatch]] = {}
         is_divided = shards.is_divided(model)
         for name, intervention in interventions.items():
-            sets = intervention.entries_set if intervention is not None else ()
+            sets = _entries_set(intervention)
             if sets is None or is_divided:
                 self.reasons[name] = "the model is divided" if is_divided else "it sets no entries"
-                yield Alone(name, interventions[name])
+                yield (name,)
             else:
                 waiting[name] = sets
         most = _MOST * sum(parameter.numel() for parameter in unique_parameters(model).values())
         while waiting:
             names = _first(waiting, most)
-            rows = Rows(model, {name: waiting[name] for name in names}) if len(names) > 1 else None
-            objection = self._objection(model, rows) if rows is not None else None
-            if objection is not None:
-                names = _hindered(model, {name: waiting[name] for name in names}, objection)
+            changes = {name: waiting[name] for name in names}
+            objection = self._objection(model, changes) if len(names) > 1 else None
+            if objection is None:
+                yield tuple(names)
+            else:
+                names = _hindered(model, changes, objection)
                 self.reasons |= dict.fromkeys(names, str(objection))
-            elif rows is not None:
-                yield rows
+                yield from ((name,) for name in names)
             for name in names:
-                if rows is None or objection is not None:
-                    yield Alone(name, interventions[name])
                 del waiting[name]
 
-    def _objection(self, model: PreTrainedModel, rows: Rows) -> NotByRowError | None:
+    def _objection(
+        self, model: PreTrainedModel, changes: Mapping[str, Sequence[TensorPatch]]
+    ) -> NotByRowError | None:
         """Continues two prompts of different length; says what is in the way of going together."""
-        mask = torch.tensor([[0, 0, 1], [1, 1, 1]], device=model.device).repeat(len(rows.names), 1)
-        token = 0 if self._pad_id else 1
         few = {**self._arguments, "max_new_tokens": _TRIED_TOKENS, "min_new_tokens": _TRIED_TOKENS}
         try:
-            with (
-                evaluating(model),
-                without_own_settings(model),
-                torch.inference_mode(),
-                seeded(0, model.device),
-                rows.applied(model, len(mask)),
-                rows.checked(),
-            ):
+            rows = Rows(model, changes)
+            mask = torch.tensor([[0, 0, 1], [1, 1, 1]], device=model.device).repeat(len(changes), 1)
+            ids = torch.arange(mask.numel(), device=model.device).view_as(mask)
+            ids %= model.config.get_text_config().vocab_size
+            with generating(model, 0), rows.applied(model, len(mask)), rows.checked(model):
                 output: Any = model.generate(
-                    input_ids=torch.where(mask.bool(), token, self._pad_id),
+                    input_ids=ids.where(mask.bool(), self._pad_id),
                     attention_mask=mask,
+                    # Any tokens will do, also of a model whose logits are no numbers.
+                    logits_processor=[lambda _, scores: torch.rand_like(scores)],
                     pad_token_id=self._pad_id,
                     return_dict_in_generate=True,
                     **few,
@@ -165,6 +173,11 @@ class Together:
         if self._arguments.get("use_cache", True) and not _is_by_row(cache, len(mask)):
             return NotByRowError("its cache is not known to be one of keys and values by row", [])
         return None
+
+
+def _entries_set(intervention: Intervention | None) -> Sequence[TensorPatch] | None:
+    """The entries that a model sets, of which the original has none; None where it does more."""
+    return () if intervention is None else intervention.entries_set
 
 
 def _first(waiting: Mapping[str, Sequence[TensorPatch]], most: float) -> list[str]:
@@ -193,11 +206,17 @@ def _hindered(
 
 
 def _is_by_row(cache: Any, rows: int) -> bool:
-    """Whether a cache holds keys and values of each row, and nothing else."""
-    layers = getattr(cache, "layers", None) or [None]
-    return all(
-        isinstance(keys := getattr(layer, "keys", None), Tensor)
-        and len(keys) == rows
-        and not hasattr(layer, "recurrent_states")
+    """Whether a cache holds keys and values of each row as they are, and nothing else."""
+    from transformers.cache_utils import (
+        DynamicLayer,
+        DynamicSlidingWindowLayer,
+        StaticLayer,
+        StaticSlidingWindowLayer,
+    )
+
+    known = DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer
+    layers = getattr(cache, "layers", ())
+    return bool(layers) and all(
+        type(layer) in known and layer.keys is not None and len(layer.keys) == rows
         for layer in layers
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from harness.base import shards
 from harness.outliers import Patch
 from harness.outliers.intervention import Intervention
 from harness.probes import Observer, Sites
+from harness.writing import rows
 from harness.writing import together as subject
-from harness.writing.executors import Group
 from harness.writing.generate import Continuation
 from harness.writing.reads import NotByRowError
 from tests.models.families import ALL, ReachesInside, model_of, odd_model, patch_of
@@ -93,7 +94,7 @@ def test_texts_are_those_of_one_after_the_other(family: str, how: str) -> None:
 def test_all_of_them_go_together(family: str) -> None:
     model = model_of(family)
     models, executor, calls = variants(model), together(), list[int]()
-    assert [group.names for group in executor.groups(model, models)] == [tuple(models)]
+    assert executor.groups(model, models) == [tuple(models)]
     assert executor.reasons == {}
     with model.register_forward_pre_hook(lambda *_: calls.append(1)):
         write(model, models, end_ids=(), executor=executor)
@@ -112,7 +113,7 @@ def test_each_kind_of_parameter(kind: str) -> None:
     models["other"] = changed(model, lambda name: kind in name, 2)
     executor = together()
     assert write(model, models, executor=executor) == write(model, models)
-    assert [group.names for group in executor.groups(model, models)] == [tuple(models)]
+    assert executor.groups(model, models) == [tuple(models)]
 
 
 def test_a_tied_parameter_is_found_by_each_of_its_names() -> None:
@@ -165,8 +166,8 @@ def test_a_weight_without_which_little_is_left_leaves_no_rounding_behind() -> No
 
             def keep(_: object, __: object, output: torch.Tensor) -> None:
                 by_model = output.detach().view(len(names), -1, 17, 32)
-                for name, rows in zip(names, by_model, strict=True):
-                    seen.setdefault(f"{executor} {name}", rows.clone())
+                for name, own in zip(names, by_model, strict=True):
+                    seen.setdefault(f"{executor} {name}", own.clone())
 
             with layer.register_forward_hook(keep):
                 yield
@@ -212,14 +213,14 @@ def test_what_sets_no_entries_goes_alone() -> None:
     assert found == write(model, models)
     assert found["scaled"] != found["original"]
     groups = executor.groups(model, models)
-    assert sorted(group.names for group in groups) == [("original", "patch"), ("scaled",)]
+    assert sorted(groups) == [("original", "patch"), ("scaled",)]
     assert executor.reasons == {"scaled": "it sets no entries"}
 
 
 def test_a_model_that_is_divided_goes_through_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, executor = tiny_model("llama"), together()
     monkeypatch.setattr(shards, "is_divided", lambda _: True)
-    assert all(len(group.names) == 1 for group in executor.groups(model, variants(model)))
+    assert all(len(names) == 1 for names in executor.groups(model, variants(model)))
     assert set(executor.reasons.values()) == {"the model is divided"}
 
 
@@ -233,7 +234,7 @@ def test_a_recurrent_model_goes_through_one_by_one() -> None:
         "all": changed(model),
     }
     assert write(model, models, executor=executor) == write(model, models)
-    assert all(len(group.names) == 1 for group in executor.groups(model, models))
+    assert all(len(names) == 1 for names in executor.groups(model, models))
     assert executor.reasons["all"].endswith("its module gets a DynamicCache")
     reason = "its cache is not known to be one of keys and values by row"
     assert executor.reasons["lines"] == reason
@@ -248,7 +249,7 @@ def test_a_parameter_that_is_read_from_elsewhere_is_told() -> None:
     }
     assert write(model, models, executor=executor) == write(model, models)
     groups = executor.groups(model, models)
-    assert sorted(group.names for group in groups) == [("original", "mlp"), ("tokens",)]
+    assert sorted(groups) == [("original", "mlp"), ("tokens",)]
     reason = "model.embed_tokens.weight: it is read outside of a module of its own"
     assert executor.reasons == {"tokens": reason}
 
@@ -272,8 +273,71 @@ def test_a_module_that_does_not_get_the_rows_is_told() -> None:
     with layer.register_forward_hook(shifted):
         assert write(model, models, executor=executor) == write(model, models)
         groups = executor.groups(model, models)
-    assert sorted(group.names for group in groups) == [("original", "mlp"), ("places",)]
+    assert sorted(groups) == [("original", "mlp"), ("places",)]
     assert "instead of" in executor.reasons["places"]
+
+
+def stacked(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    weights = torch.stack([module.weight, module.weight])
+    return nn.functional.linear(inputs, weights[0])
+
+
+def kept(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    return inputs @ module.kept
+
+
+def by_other_calls(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(inputs.numpy() @ module.weight.detach().numpy().T)
+
+
+@pytest.mark.parametrize("forward", [stacked, kept, by_other_calls])
+def test_a_linear_layer_that_does_otherwise_is_told(forward: Any) -> None:
+    model, executor = tiny_model("llama"), together()
+    layer = model.model.layers[0].mlp.down_proj
+    layer.kept = layer.weight.detach().t()  # a view, which is edited as well
+    layer.forward = partial(forward, layer)
+    own = "model.layers.0.mlp.down_proj"
+    models = {
+        "original": None,
+        "down": changed(model, lambda name: own in name),
+        "up": changed(model, lambda name: "up" in name),
+    }
+    assert write(model, models, executor=executor) == write(model, models)
+    assert sorted(executor.groups(model, models)) == [("down",), ("original", "up")]
+    assert executor.reasons["down"].startswith(own + ".weight: it is read outside")
+
+
+@pytest.mark.parametrize(("small", "goes"), [(0, True), (2**16, False)])
+def test_a_linear_layer_that_does_more(
+    small: int, goes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one goes with the others; of a small one a copy would run the original's forward."""
+    monkeypatch.setattr(rows, "_SMALL", small)
+    model, executor = tiny_model("llama"), together()
+    layer = model.model.layers[0].mlp.down_proj
+    layer.forward = lambda inputs: nn.functional.linear(inputs, layer.weight) * 2
+    models = {
+        "original": None,
+        "down": changed(model, lambda name: "down_proj" in name),
+        "up": changed(model, lambda name: "up_proj" in name),
+    }
+    found = write(model, models, executor=executor)
+    assert found == write(model, models)
+    assert (executor.groups(model, models) == [tuple(models)]) == goes
+
+
+def test_a_parameter_that_takes_no_part_goes_alone() -> None:
+    """As an expert that no token of the trial was sent to."""
+    model, executor = tiny_model("llama"), together()
+    model.model.expert = nn.Linear(4, 4)
+    models = {
+        "original": None,
+        "expert": changed(model, lambda name: "expert" in name),
+        "mlp": changed(model, lambda name: "mlp" in name),
+    }
+    assert write(model, models, executor=executor) == write(model, models)
+    assert sorted(executor.groups(model, models)) == [("expert",), ("original", "mlp")]
+    assert executor.reasons["expert"].endswith("it takes no part in a trial")
 
 
 def test_too_large_a_share_of_the_weights_goes_apart() -> None:
@@ -287,8 +351,7 @@ def test_too_large_a_share_of_the_weights_goes_apart() -> None:
     # Two models may have 1/32 of the weights each, three 1/48.
     models = {"original": None, "one": patch(size / 100), "two": patch(size / 110)}
     models |= {"three": patch(size / 150), "large": patch(size / 10)}
-    names = [group.names for group in executor.groups(model, models)]
-    assert names == [("original", "one", "two"), ("three",), ("large",)]
+    assert executor.groups(model, models) == [("original", "one", "two"), ("three",), ("large",)]
     assert write(model, models, executor=executor) == write(model, models)
 
 
@@ -404,9 +467,20 @@ def test_a_group_is_watched_by_the_names_of_its_models() -> None:
     assert watched == [tuple(models)]
 
 
+def test_an_original_that_has_changed_writes_as_it_is_now() -> None:
+    model, executor = tiny_model("llama"), together()
+    models = {"original": None, "mlp": changed(model, lambda name: "mlp" in name)}
+    first = write(model, models, executor=executor)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(torch.linspace(-1, 1, weight.shape[-1]))
+    second = write(model, models, executor=executor)
+    assert second == write(model, models) != first
+
+
 def test_groups_are_remembered_by_what_is_done() -> None:
     model, executor = tiny_model("llama"), together()
     models = variants(model)
-    first: list[Group] = executor.groups(model, models)
+    first = executor.groups(model, models)
     assert executor.groups(model, dict(models)) is first
     assert executor.groups(model, models | {"small": copy.copy(models["small"])}) is not first
