@@ -79,7 +79,8 @@ def _ours(folder: Path) -> list[str]:
 
 
 def _theirs(folder: Path) -> list[str]:
-    model = f"pretrained={folder / 'model'},dtype=float32,max_length={_LENGTH}"
+    # Else it would put the token before a text twice, and score the second.
+    model = f"pretrained={folder / 'model'},dtype=float32,max_length={_LENGTH},add_bos_token=False"
     task = ["--tasks", "topics", "--include_path", str(folder)]
     how = ["--device", "cpu", "--batch_size", str(_ROWS), "--output_path", str(folder / "theirs")]
     return ["-m", "lm_eval", "--model", "hf", "--model_args", model, *task, *how]

@@ -11,7 +11,7 @@ from harness.probes import Observer, Sites
 from harness.writing.generate import generate_batch
 
 CLAIM = "every site observed while text is generated, by none"
-BOUNDS = {"cpu": {"135M": 1.5}, "cuda": {"135M": 1.15, "1B": 1.15, "8B": 1.15}}
+BOUNDS = {"cpu": {"135M": 1.7}, "cuda": {"135M": 1.15, "1B": 1.15, "8B": 1.15}}
 
 
 def ratio(bench: Bench, pairs: int = 5, tokens: int = 32) -> float:
